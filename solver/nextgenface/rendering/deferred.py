@@ -1,0 +1,240 @@
+"""The deferred engine: shade the vertices under the light lobes, rasterise, look the reflectance up.
+
+Irradiance and the prefiltered specular reflection are integrated at the vertices (the mesh has several
+vertices per light-shadow transition, so interpolating them is accurate), with the visibility of
+`rendering.visibility`. It is noise-free and differentiable in torch alone. Model of reflectance: a
+Lambertian base colour under the Principled specular lobe (Burley 2012, GGX with alpha = roughness^2).
+Interreflection is one bounce against the surface's own colour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as tf
+
+from ..geometry.rotations import euler_to_matrix
+from .light import quadrature
+from .raster import Fragments, rasterize
+from .visibility import vertex_visibility
+
+F0_OF_LEVEL = 0.08
+"""Normal-incidence reflectance of specular level 1 (Burley 2012); level 0.5 is F0 = 0.04."""
+
+CAMERA_TO_LIGHT = (1.0, -1.0, -1.0)
+"""Diagonal that takes camera axes (y down, z forward) to the light frame (y up, z to the viewer)."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """One photo's camera: R (3, 3), t (3,) mm, focal and principal point in pixels of the picture."""
+
+    rotation: Tensor
+    translation: Tensor
+    focal: Tensor
+    principal: Tensor
+
+    def camera_space(self, vertices: Tensor) -> Tensor:
+        """Model-space points (V, 3) mm -> camera space."""
+        return vertices @ self.rotation.T + self.translation
+
+    def screen(self, camera_vertices: Tensor) -> Tensor:
+        """Camera-space points (V, 3) -> pixels (V, 2)."""
+        return self.focal * camera_vertices[:, :2] / camera_vertices[:, 2:] + self.principal
+
+    def scaled(self, factor: float) -> Pose:
+        """The same camera for a picture `factor` times as large."""
+        return Pose(self.rotation, self.translation, self.focal * factor, self.principal * factor)
+
+    @staticmethod
+    def from_euler(angles: Tensor, translation: Tensor, focal: Tensor, principal: Tensor) -> Pose:
+        """A pose from the Euler angles of the public API."""
+        return Pose(euler_to_matrix(angles), translation, focal, principal)
+
+
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Unit area-weighted normals (V, 3) of vertices (V, 3) and faces (F, 3)."""
+    corner = vertices.index_select(0, faces.reshape(-1)).view(-1, 3, 3)
+    across = torch.linalg.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    summed = torch.zeros_like(vertices)
+    for k in range(3):
+        summed = summed.index_add(0, faces[:, k], across)
+    return tf.normalize(summed, dim=1)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Traced once per geometry update: who sees which part of the sky.
+
+    `used` (U,) vertices that can face the camera, `visible` (U, Q) their visibility, `openness` (U,) the
+    cosine-weighted share of the sky they see, `directions` (Q, 3) the quadrature in the light frame,
+    `lobes` (Q, D) its lobe weights, `solid_angle` of a sample.
+    """
+
+    used: Tensor
+    visible: Tensor
+    openness: Tensor
+    directions: Tensor
+    lobes: Tensor
+    solid_angle: float
+
+
+@torch.no_grad()
+def trace_transfer(vertices: Tensor, faces: Tensor, pose: Pose, *, shadows: bool = True) -> Transfer:
+    """Trace the visibility of model-space `vertices` (V, 3) for the light of one photo."""
+    directions, lobes, solid_angle = quadrature()
+    directions, lobes = directions.to(vertices), lobes.to(vertices)
+    axes = torch.tensor(CAMERA_TO_LIGHT).to(vertices)
+    in_light = pose.camera_space(vertices) * axes
+    normals = vertex_normals(in_light, faces)
+    view = tf.normalize(-in_light, dim=1)
+    used = torch.nonzero((normals * view).sum(1) > -0.2)[:, 0]
+    if shadows:
+        visible = vertex_visibility(in_light, normals, faces, directions)[used]
+    else:
+        visible = torch.ones(len(used), len(directions)).to(vertices)
+    cosine = (normals[used] @ directions.T).clamp(min=0)
+    openness = (visible * cosine).sum(1) / cosine.sum(1).clamp(min=1e-6)
+    return Transfer(used, visible, openness, directions, lobes, solid_angle)
+
+
+@lru_cache(maxsize=2)
+def _directional_albedo_table(size: int = 24, samples: int = 512) -> Tensor:
+    """GGX reflectance for F0 = 1 - and its Schlick complement - over (roughness, cos view): (2, 1, S, S).
+
+    Split-sum integration over visible half vectors (Karis 2013): reflectance = F0 A + B.
+    """
+    roughness = torch.linspace(0.05, 1.0, size)[:, None, None]
+    cos_view = torch.linspace(0.03, 1.0, size)[None, :, None]
+    i = torch.arange(samples)
+    u = (i + 0.5) / samples
+    phi = 2 * torch.pi * ((i * 0.6180339887) % 1.0)
+    alpha = roughness**2
+    cos_h = torch.sqrt((1 - u) / (1 + (alpha**2 - 1) * u))
+    sin_h = torch.sqrt(1 - cos_h**2)
+    sin_view = torch.sqrt(1 - cos_view**2)
+    vh = (sin_view * sin_h * torch.cos(phi) + cos_view * cos_h).clamp(min=0)
+    nl = (2 * vh * cos_h - cos_view).clamp(min=0)
+
+    def g1(cos: Tensor) -> Tensor:
+        return 2 * cos / (cos + torch.sqrt(alpha**2 + (1 - alpha**2) * cos**2)).clamp(min=1e-6)
+
+    weight = g1(nl) * g1(cos_view.expand_as(nl)) * vh / (cos_h * cos_view).clamp(min=1e-6) * (nl > 0)
+    fresnel = (1 - vh) ** 5
+    return torch.stack([(weight * (1 - fresnel)).mean(-1), (weight * fresnel).mean(-1)])[:, None]
+
+
+def specular_reflectance(level: Tensor, roughness: Tensor, cos_view: Tensor) -> Tensor:
+    """Share of light a Principled specular lobe reflects (N,): level, roughness, cos(view) all (N,)."""
+    table = _directional_albedo_table().to(level)
+    grid = torch.stack([(cos_view - 0.03) / 0.97, (roughness - 0.05) / 0.95], -1) * 2 - 1
+    ab = tf.grid_sample(table, grid.expand(2, *grid.shape)[:, :, None], align_corners=True, padding_mode="border")
+    a, b = ab[0, 0, :, 0], ab[1, 0, :, 0]
+    return F0_OF_LEVEL * level * a + b
+
+
+def lobe_sharpness(roughness: Tensor) -> Tensor:
+    """von Mises-Fisher sharpness of the reflected GGX lobe, kappa = 1 / (2 alpha^2) (Wang et al. 2009).
+
+    Bounded so that a lobe never falls between the quadrature directions.
+    """
+    return (0.5 / roughness.clamp(min=0.05) ** 4).clamp(max=60.0)
+
+
+@dataclass(frozen=True)
+class Shading:
+    """Vertex shading factors, zero where the camera cannot look: radiance = colour*diffuse + level part.
+
+    `diffuse` (V, 3): irradiance / pi. `glossy` (V, 3): prefiltered radiance from the mirror direction.
+    `cos_view` (V,).
+    """
+
+    diffuse: Tensor
+    glossy: Tensor
+    cos_view: Tensor
+
+
+def diffuse_factors(normals: Tensor, transfer: Transfer) -> Tensor:
+    """Light-independent diffuse transfer (U, Q) of the used vertices: visibility * cosine * solid angle / pi."""
+    cosine = (normals @ transfer.directions.T).clamp(min=0)
+    return transfer.visible * cosine * (transfer.solid_angle / torch.pi)
+
+
+def glossy_factors(normals: Tensor, view: Tensor, roughness: Tensor, transfer: Transfer) -> Tensor:
+    """Light-independent specular transfer (U, Q): a normalised lobe about the mirror direction, shadowed."""
+    mirror = 2 * (normals * view).sum(1, keepdim=True) * normals - view
+    lobe = torch.softmax(lobe_sharpness(roughness)[:, None] * (mirror @ transfer.directions.T), 1)
+    return lobe * transfer.visible
+
+
+def shade_vertices(
+    camera_vertices: Tensor,
+    faces: Tensor,
+    environment: Tensor,
+    colour: Tensor,
+    roughness: Tensor,
+    transfer: Transfer,
+    normals: Tensor | None = None,
+) -> Shading:
+    """Light arriving at the vertices.
+
+    `camera_vertices` (V, 3) mm, `environment` (D, 3), `colour` (V, 3) base colour for the bounce,
+    `roughness` (V,). Differentiable with respect to all of them; `transfer` is held fixed.
+    """
+    axes = torch.tensor(CAMERA_TO_LIGHT).to(camera_vertices)
+    in_light = camera_vertices * axes
+    normal = vertex_normals(in_light, faces) if normals is None else normals
+    used = transfer.used
+    n = normal[used]
+    view = tf.normalize(-in_light[used], dim=1)
+    radiance = transfer.lobes @ environment
+    direct = diffuse_factors(n, transfer) @ radiance
+    bounced = direct * (1 + bounce_gain(colour[used], transfer))
+    glossy = glossy_factors(n, view, roughness[used], transfer) @ radiance
+    cos_view = (n * view).sum(1).clamp(min=0.03)
+    count = len(camera_vertices)
+    zeros = torch.zeros(count, 3).to(camera_vertices)
+    return Shading(
+        zeros.index_copy(0, used, bounced),
+        zeros.index_copy(0, used, glossy),
+        torch.full((count,), 0.03).to(camera_vertices).index_copy(0, used, cos_view),
+    )
+
+
+def bounce_gain(colour: Tensor, transfer: Transfer) -> Tensor:
+    """Extra irradiance from nearby skin, as a share of the direct one: (1 - openness) * colour, (U, 3)."""
+    return (1 - transfer.openness)[:, None] * colour.detach().clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A rendered picture at its covered pixels: `radiance` (N, 3) linear, and what it was made of."""
+
+    fragments: Fragments
+    radiance: Tensor
+    diffuse_light: Tensor  # (N, 3) irradiance / pi
+    specular_light: Tensor  # (N, 3) radiance reflected by the specular lobe at level and roughness given
+
+
+def draw_vertices(
+    camera_vertices: Tensor,
+    faces: Tensor,
+    screen: Tensor,
+    size: tuple[int, int],
+    shading: Shading,
+    colour: Tensor,
+    level: Tensor,
+    roughness: Tensor,
+) -> Drawing:
+    """Draw a mesh whose reflectance sits at the vertices.
+
+    `size` (height, width), `colour` (V, 3), `level` (V,), `roughness` (V,).
+    """
+    fragments = rasterize(screen, camera_vertices[:, 2], faces, *size)
+    gloss = shading.glossy * specular_reflectance(level, roughness, shading.cos_view)[:, None]
+    values = fragments.interpolate(torch.cat([shading.diffuse, gloss, colour], 1))
+    diffuse, specular, base = values[:, :3], values[:, 3:6], values[:, 6:]
+    return Drawing(fragments, diffuse * base + specular, diffuse, specular)

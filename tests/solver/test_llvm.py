@@ -1,0 +1,143 @@
+"""The choice of the Mitsuba variant: which libraries are found, and that none is trusted without a render."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from nextgenface import paths
+from nextgenface.errors import EnvironmentProblem
+from nextgenface.rendering import llvm
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty user data folder, so that nothing is remembered from before."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("NEXTGENFACE_HOME", str(home))
+    return home
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("/usr/lib/x86_64-linux-gnu/libLLVM.so.19.1", 19),
+        ("/usr/lib/x86_64-linux-gnu/libLLVM-15.so.1", 15),
+        ("/usr/lib/llvm-18/lib/libLLVM.so.1", 18),
+        ("/opt/homebrew/opt/llvm@20/lib/libLLVM.dylib", 20),
+        ("/somewhere/libLLVM.so", None),
+    ],
+)
+def test_version_is_read_from_the_name_or_the_folder(name: str, version: int | None) -> None:
+    assert llvm.llvm_version(Path(name)) == version
+
+
+def test_finds_the_newest_usable_library_and_leaves_out_those_that_abort(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sys.platform != "linux":
+        pytest.skip("the library names are Linux's")
+    for name in ("libLLVM-15.so.1", "libLLVM.so.19.1", "libLLVM.so.22.1", "libLLVM-16.so.1"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "libLLVM-19.so").symlink_to("libLLVM.so.19.1")
+    monkeypatch.delenv(llvm.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.setattr(llvm, "llvm_candidates", lambda: [tmp_path])
+    assert [llvm.llvm_version(path) for path in llvm.find_llvm()] == [22, 19]
+    # What somebody names is tried first, whatever its version.
+    monkeypatch.setenv(llvm.ENVIRONMENT_VARIABLE, str(tmp_path / "libLLVM-15.so.1"))
+    assert [llvm.llvm_version(path) for path in llvm.find_llvm()] == [15, 22, 19]
+
+
+def test_a_library_that_is_none_fails_the_probe(own_home: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "libLLVM.so.19.1"
+    broken.write_bytes(b"not a library")
+    result = llvm.probe_llvm(broken)
+    assert not result.ok
+    assert "LLVM" in result.message
+    assert not (own_home / "cache" / "working-variants.json").exists()
+
+
+def test_a_child_that_aborts_or_hangs_is_only_a_failed_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    abort = [sys.executable, "-c", "import os; os.abort()"]
+    result = llvm._run_child(abort, os.environ, 30.0)
+    assert not result.ok
+    if sys.platform != "win32":
+        assert "SIGABRT" in result.message
+    hang = [sys.executable, "-c", "import time; time.sleep(60)"]
+    assert "did not finish" in llvm._run_child(hang, os.environ, 0.5).message
+
+
+def test_probe_is_paid_once_and_again_for_another_library(
+    own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renders: list[str] = []
+
+    def render(command: list[str], environment: dict[str, str], timeout: float) -> llvm.ProbeResult:
+        renders.append(environment[llvm.ENVIRONMENT_VARIABLE])
+        return llvm.ProbeResult(True, "rendered correctly", 0.1)
+
+    monkeypatch.setattr(llvm, "_run_child", render)
+    library = tmp_path / "libLLVM.so.19.1"
+    library.write_bytes(b"one")
+    assert not llvm.probe_llvm(library).remembered
+    assert llvm.probe_llvm(library).remembered
+    library.write_bytes(b"another")
+    assert not llvm.probe_llvm(library).remembered
+    assert len(renders) == 2
+    (own_home / "cache" / "working-variants.json").write_text("{damaged")
+    assert not llvm.probe_llvm(library).remembered
+
+
+def test_the_real_thing_renders_and_activates(own_home: Path) -> None:
+    """Runs Mitsuba: where LLVM is found it must be the LLVM variant, else scalar with a warning."""
+    variant = llvm.select_variant("cpu")
+    if variant.name == "scalar_rgb":
+        assert any("scalar" in text for text in variant.warnings)
+    else:
+        assert variant.name == "llvm_ad_rgb"
+        assert variant.llvm_path is not None
+        assert variant.differentiable
+        # The proof is remembered, together with the library it belongs to.
+        remembered = json.loads((own_home / "cache" / "working-variants.json").read_text())
+        assert any(str(variant.llvm_path.resolve()) in entry for entry in remembered)
+    mi = llvm.activate(variant)
+    assert mi.variant() == variant.name
+    from nextgenface.rendering.probe_child import tiny_scene
+
+    picture = mi.TensorXf(mi.render(tiny_scene(mi, 8), seed=0))
+    assert picture.shape == (8, 8, 3)
+
+
+def test_scalar_is_the_last_resort_and_says_so(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llvm, "find_llvm", list)
+    monkeypatch.delenv(llvm.ENVIRONMENT_VARIABLE, raising=False)
+    variant = llvm.select_variant("cpu")
+    assert variant.name == "scalar_rgb"
+    assert variant.llvm_path is None
+    assert any("scalar" in text for text in variant.warnings)
+
+
+def test_asking_for_cuda_without_a_device_says_what_is_used_instead(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llvm, "_cuda_problem", lambda: "PyTorch finds no CUDA device.")
+    monkeypatch.setattr(llvm, "probe_variant", lambda *a, **k: llvm.ProbeResult(True, "rendered correctly"))
+    assert any("cuda was asked for" in text for text in llvm.select_variant("cuda").warnings)
+    assert not any("cuda" in text for text in llvm.select_variant("auto").warnings)
+    with pytest.raises(EnvironmentProblem, match="auto, cpu or cuda"):
+        llvm.select_variant("tpu")  # type: ignore[arg-type]
+
+
+def test_asset_names_what_is_missing() -> None:
+    assert paths.asset("canonical_face.npz").is_file()
+    with pytest.raises(EnvironmentProblem, match=r"no-such-file\.ini"):
+        paths.asset("no-such-file.ini")
+
+
+def test_user_data_folder_follows_the_environment(own_home: Path) -> None:
+    assert paths.user_data_dir() == own_home
+    assert paths.cache_dir() == own_home / "cache"
+    assert (own_home / "cache").is_dir()

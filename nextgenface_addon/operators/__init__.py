@@ -1,0 +1,1 @@
+"""Operators: they check, call and report; the work is done in `jobs` and `scene`."""

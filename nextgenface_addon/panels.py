@@ -1,0 +1,84 @@
+"""The sidebar of the 3D View, tab NextGenFace. `draw()` only reads what is in memory."""
+
+import bpy
+
+from . import session
+
+
+class NEXTGENFACE_UL_photos(bpy.types.UIList):
+    """Photos by file name."""
+
+    bl_idname = "NEXTGENFACE_UL_photos"
+
+    def draw_item(
+        self, context, layout, data, item, icon, active_data, active_property, index=0, flt_flag=0
+    ) -> None:  # the signature is Blender's
+        layout.label(text=bpy.path.basename(item.path), icon="IMAGE_DATA", translate=False)
+
+
+class NEXTGENFACE_PT_main(bpy.types.Panel):
+    """Photos in, head out."""
+
+    bl_idname = "NEXTGENFACE_PT_main"
+    bl_label = "NextGenFace"
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "NextGenFace"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        settings = context.scene.nextgenface
+        row = layout.row()
+        row.template_list("NEXTGENFACE_UL_photos", "", settings, "photos", settings, "active_photo", rows=3)
+        column = row.column(align=True)
+        column.operator("nextgenface.add_photos", text="", icon="ADD")
+        column.operator("nextgenface.remove_photo", text="", icon="REMOVE")
+
+        column = layout.column()
+        column.use_property_split = True
+        column.use_property_decorate = False
+        if len(settings.photos) > 1:
+            column.prop(settings, "shared_identity")
+        column.prop(settings, "output")
+        column.prop(settings, "config")
+
+        now = session.current()
+        if now.running:
+            status = now.status
+            layout.progress(factor=status.fraction, text=status.text())
+            layout.operator("nextgenface.cancel", icon="CANCEL")
+        else:
+            row = layout.row()
+            row.scale_y = 1.4
+            row.operator("nextgenface.run", icon="PLAY")
+            if now.job is not None:
+                layout.label(text=now.status.text(), translate=False)
+            for line in now.message.splitlines()[:4]:
+                layout.label(text=line, icon="ERROR" if now.status.state == "failed" else "INFO", translate=False)
+
+
+class NEXTGENFACE_PT_import(bpy.types.Panel):
+    """What to do with a result."""
+
+    bl_idname = "NEXTGENFACE_PT_import"
+    bl_label = "Result"
+    bl_parent_id = "NEXTGENFACE_PT_main"
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "NextGenFace"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        settings = context.scene.nextgenface
+        layout.prop(settings, "pack")
+        layout.prop(settings, "takeover")
+        layout.prop(settings, "show_world")
+        row = layout.row(align=True)
+        row.operator("nextgenface.import_result", icon="IMPORT")
+        row.operator("nextgenface.open_folder", icon="FILE_FOLDER")
+        layout.operator("nextgenface.look_through", icon="CAMERA_DATA")
+
+
+CLASSES = (NEXTGENFACE_UL_photos, NEXTGENFACE_PT_main, NEXTGENFACE_PT_import)

@@ -1,0 +1,33 @@
+"""Settings of this computer."""
+
+from typing import Optional
+
+import bpy
+
+# The add-on is this package's parent when it is installed as an extension, this package itself otherwise.
+ADDON = __package__.removesuffix(".nextgenface_addon")
+
+
+class NextGenFacePreferences(bpy.types.AddonPreferences):
+    """Where the solver is."""
+
+    bl_idname = ADDON
+
+    solver_python: bpy.props.StringProperty(
+        name="Solver Python",
+        description="Python of the environment the solver is installed in. Empty: the NEXTGENFACE_PYTHON variable, "
+        "then the environment that 'make setup' made",
+        subtype="FILE_PATH",
+    )
+
+    def draw(self, context: bpy.types.Context) -> None:
+        self.layout.prop(self, "solver_python")
+
+
+def solver_python(context: bpy.types.Context) -> Optional[str]:
+    """The preference, or None when it is empty or the add-on was registered without being installed."""
+    addon = context.preferences.addons.get(ADDON)
+    return addon.preferences.solver_python or None if addon is not None and addon.preferences is not None else None
+
+
+CLASSES = (NextGenFacePreferences,)

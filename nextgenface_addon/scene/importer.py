@@ -1,0 +1,145 @@
+"""A results folder becomes part of a scene. The operator, batch.py and scripts all call `import_result`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import bpy
+
+from . import takeover
+from .camera import build_camera
+from .material import build_material
+from .mesh import build_head
+from .owned import FOLDER_PROPERTY, Owner
+from .results_folder import PhotoResult, ResultsFolder, read_results
+from .shape_keys import build_shape_keys
+from .world import build_world
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """pack: store images in the .blend, else they are linked to the results folder.
+    takeover: whether the scene's world, camera, render size and view transform become the photo's.
+    show_world: whether a taken-over scene's picture shows the light's map behind the head, else transparency.
+    """
+
+    pack: bool = True
+    takeover: takeover.Mode = "AUTO"
+    show_world: bool = False
+
+
+@dataclass
+class ImportReport:
+    """What an import made, by name. References to datablocks would not survive an undo."""
+
+    collection: str = ""
+    heads: list[str] = field(default_factory=list)
+    cameras: list[str] = field(default_factory=list)
+    worlds: list[str] = field(default_factory=list)
+    expressions: list[str] = field(default_factory=list)
+    updated: bool = False
+    took_over: bool = False
+    hidden: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """One line for a person."""
+        verb = "Updated" if self.updated else "Imported"
+        line = f"{verb} {self.collection}: {len(self.cameras)} photo{'s' if len(self.cameras) != 1 else ''}"
+        if not self.took_over:
+            line += "; the scene's own camera, world and colour settings were left alone"
+        if self.hidden:
+            line += f"; hid {' and '.join(self.hidden)}"
+        return line
+
+
+def import_result(
+    context: bpy.types.Context | None, folder: Path | str, options: ImportOptions | None = None
+) -> ImportReport:
+    """Import a finished results folder into the context's scene, or update what an earlier import of it made.
+
+    Raises results_folder.ResultsError before anything in the scene is changed when the folder is not usable.
+    Makes no undo step itself; the operator around it does.
+    """
+    options = options or ImportOptions()
+    results = read_results(Path(folder))
+    scene = (context or bpy.context).scene
+    owner = Owner(results.folder)
+    report = ImportReport(warnings=list(results.warnings))
+    collection = owner.find(bpy.data.collections, "collection")
+    owner.updated = report.updated = collection is not None and _in_scene(scene, collection)
+    # Decided before anything is added, for it depends on what the artist has in the scene.
+    take = takeover.should_take_over(scene, owner, options.takeover)
+    if collection is None:
+        collection = owner.tag(bpy.data.collections.new(results.name), "collection")
+    if not _in_scene(scene, collection):
+        scene.collection.children.link(collection)
+    collection[FOLDER_PROPERTY] = str(results.folder.resolve())
+    report.collection = collection.name
+
+    cameras: list[bpy.types.Object] = []
+    worlds: list[bpy.types.World] = []
+    for position, identity in enumerate(sorted(results.geometries)):
+        photos = [photo for photo in results.photos if photo.identity == identity]
+        head = _build_person(owner, results, photos, identity, options, report)
+        _link(collection, head)
+        if position > 0 and not report.updated:
+            # Every person stands at the origin, where the light and the cameras are theirs.
+            head.hide_viewport = head.hide_render = True
+            report.warnings.append(f"{head.name} is hidden, because it stands where {report.heads[0]} does.")
+        report.heads.append(head.name)
+        for photo in photos:
+            role = f"photo {photo.index}"
+            camera = build_camera(owner, role, f"{photo.name} camera", photo, head, pack=options.pack)
+            _link(collection, camera)
+            world = build_world(owner, role, f"{photo.name} light", photo, pack=options.pack)
+            cameras.append(camera)
+            worlds.append(world)
+    report.cameras = [camera.name for camera in cameras]
+    report.worlds = [world.name for world in worlds]
+
+    if take:
+        report.took_over = True
+        takeover.take_over(
+            scene,
+            cameras[0],
+            worlds[0],
+            show_world=options.show_world,
+            # An artist who has chosen another view since the first import keeps it.
+            view_settings=not report.updated or options.takeover == "ALWAYS",
+        )
+        if not report.updated:
+            report.hidden = takeover.hide_startup_objects(scene)
+    elif any(list(camera.data["nextgenface_pixel_aspect"]) != [1.0, 1.0] for camera in cameras):
+        report.warnings.append("The photo's pixels are not square; set the scene's pixel aspect to see it undistorted.")
+    return report
+
+
+def _build_person(
+    owner: Owner,
+    results: ResultsFolder,
+    photos: list[PhotoResult],
+    identity: int,
+    options: ImportOptions,
+    report: ImportReport,
+) -> bpy.types.Object:
+    name = results.name if len(results.geometries) == 1 else photos[0].name
+    role = f"identity {identity}"
+    head, _ = build_head(owner, role, name, results.geometries[identity])
+    report.expressions += build_shape_keys(head, photos, results.geometries[identity])
+    # With one identity over several photos the maps of its first photo are everybody's.
+    material = build_material(owner, role, f"{name} skin", photos[0], pack=options.pack)
+    if not head.data.materials:
+        head.data.materials.append(material)
+    return head
+
+
+def _in_scene(scene: bpy.types.Scene, collection: bpy.types.Collection) -> bool:
+    return collection in scene.collection.children_recursive
+
+
+def _link(collection: bpy.types.Collection, item: bpy.types.Object) -> None:
+    """Put an object into our collection unless the artist has sorted it elsewhere."""
+    if not item.users_collection:
+        collection.objects.link(item)

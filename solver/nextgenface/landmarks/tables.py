@@ -1,0 +1,74 @@
+"""Which landmark of one numbering is which of another.
+
+Two numberings are in use: MediaPipe's 468-point face mesh (468..477 are the irises) and the
+68 points of iBUG 300-W, which FAN predicts. Of those the guide uses 62, leaving out six
+jaw points between ear and chin, which slide along the cheek instead of marking a place.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+MEDIAPIPE_COUNT = 468
+
+IBUG68_IN_MEDIAPIPE: NDArray[np.int64] = np.array(
+    [
+        127,
+        234,
+        93,
+        132,
+        58,
+        136,
+        149,
+        148,
+        152,
+        377,
+        378,
+        365,
+        288,
+        361,
+        323,
+        454,
+        356,
+    ]  # jaw, image left to right
+    + [70, 63, 105, 66, 107, 336, 296, 334, 293, 300]  # brows
+    + [168, 197, 5, 4]  # ridge of the nose
+    + [98, 97, 2, 326, 327]  # under the nose
+    + [33, 160, 158, 133, 153, 144]  # right eye (image left)
+    + [362, 385, 387, 263, 373, 380]  # left eye
+    + [61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181]  # outer lips
+    + [78, 81, 13, 311, 308, 402, 14, 178],  # inner lips
+    dtype=np.int64,
+)
+"""(68,) the MediaPipe landmark nearest to each iBUG landmark."""
+
+GUIDE62_IN_IBUG68: NDArray[np.int64] = np.array(
+    [0, 1, 2, 3, 7, 8, 9, 13, 14, 15, 16, *range(17, 68)], dtype=np.int64
+)
+"""(62,) the iBUG landmarks the guide uses."""
+
+GUIDE62_IN_MEDIAPIPE: NDArray[np.int64] = IBUG68_IN_MEDIAPIPE[GUIDE62_IN_IBUG68]
+"""(62,) their MediaPipe counterparts."""
+
+IBUG68_MIRROR: NDArray[np.int64] = np.array(
+    [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
+    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
+    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65],
+    dtype=np.int64,
+)
+"""(68,) index of each iBUG landmark's mirror image."""
+
+FACE_OVAL: NDArray[np.int64] = np.array(
+    [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
+    + [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109],
+    dtype=np.int64,
+)
+"""(36,) MediaPipe's face outline as a closed loop from the top of the forehead, down the subject's left
+side (image right) to the chin and up again. On a turned head these points follow the visible outline."""
+
+IBUG68_JAW: NDArray[np.int64] = np.arange(17, dtype=np.int64)
+"""(17,) iBUG's outline, ear to ear."""
+
+OUTLINE = {"mediapipe": FACE_OVAL, "ibug68": IBUG68_JAW}
+"""Scheme -> landmarks on the outline of the face, which may slide along the silhouette."""

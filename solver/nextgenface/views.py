@@ -1,0 +1,252 @@
+"""Cameras, and the crop around a face that is fitted.
+
+Pixels: the centre of the top-left one is (0.5, 0.5). Camera space is OpenCV's: x right, y down, z forward.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nextgenface.config import Config
+from nextgenface.landmarks.types import Landmarks
+from nextgenface.photos import Photo
+
+log = logging.getLogger(__name__)
+
+CROP_FACTOR = 1.8
+"""Side of the crop over the longer side of the box of landmarks: ears, chin and hairline are inside."""
+
+LARGEST_ENLARGEMENT = 4.0
+"""A crop is enlarged at most this much: more pixels than that cost time and hold nothing."""
+
+USUAL_LENS_MM = 50.0
+"""Focal length (35 mm equivalent) assumed where nothing is known."""
+
+SIGMA_GUESS = 0.35
+SIGMA_USER = 0.25
+"""Standard deviation of log focal length: of the guess, and of a value the user gave as a start."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera: X_cam = R X + t (mm), pixel = K X_cam / z. float64 NumPy arrays.
+
+    `K` (3, 3) pixels of a picture of `width` x `height`, `R` (3, 3), `t` (3,).
+    """
+
+    K: NDArray[np.float64]
+    R: NDArray[np.float64]
+    t: NDArray[np.float64]
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,))):
+            object.__setattr__(self, name, np.array(getattr(self, name), dtype=np.float64).reshape(shape))
+
+    def project(self, points: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(N, 3) points in mm to (N, 2) pixels and (N,) depth in mm (negative: behind the camera)."""
+        in_camera = np.asarray(points, dtype=np.float64) @ self.R.T + self.t
+        homogeneous = in_camera @ self.K.T
+        return homogeneous[:, :2] / homogeneous[:, 2:], in_camera[:, 2]
+
+    @property
+    def centre(self) -> NDArray[np.float64]:
+        """(3,) place of the camera in the space of the points, mm."""
+        return -self.R.T @ self.t
+
+    def scaled(self, factor: float) -> Camera:
+        """The camera of the same picture at `factor` times its resolution."""
+        width, height = max(1, round(self.width * factor)), max(1, round(self.height * factor))
+        change = np.diag((width / self.width, height / self.height, 1.0))
+        return Camera(change @ self.K, self.R, self.t, width, height)
+
+    def cropped(self, crop: Crop) -> Camera:
+        """The camera of the fitted picture cut out of this one's by `crop`."""
+        return Camera(crop.K_to_fit(self.K), self.R, self.t, crop.size, crop.size)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square cut out of a photo: pixel_fit = (pixel_photo - (x0, y0)) * scale; `size` fitted pixels a side."""
+
+    x0: float
+    y0: float
+    scale: float
+    size: int
+
+    def to_fit(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(..., 2) pixels of the photo to pixels of the fitted picture."""
+        return (points - np.array((self.x0, self.y0))) * self.scale
+
+    def to_photo(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(..., 2) pixels of the fitted picture to pixels of the photo."""
+        return points / self.scale + np.array((self.x0, self.y0))
+
+    def K_to_fit(self, K: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(3, 3) intrinsics of the photo to those of the fitted picture."""
+        s = self.scale
+        return np.array(((s, 0, -s * self.x0), (0, s, -s * self.y0), (0, 0, 1.0))) @ K
+
+    def K_to_photo(self, K: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(3, 3) intrinsics of the fitted picture to those of the photo."""
+        s = self.scale
+        return np.array(((1 / s, 0, self.x0), (0, 1 / s, self.y0), (0, 0, 1.0))) @ K
+
+
+@dataclass(frozen=True)
+class View:
+    """What is fitted: the square picture of one face, its landmarks, and what is known of the lens.
+
+    `image` (S, S, 3) float32 linear Rec.709; `valid` (S, S) float32 0..1, the photo's transparency and 0
+    beyond its border. `photo_width`, `photo_height`: pixels of the whole photo. `focal`: fitted pixels, a
+    start value with the log-normal deviation `focal_prior_sigma` (0 = known, keep it); `focal_source` says
+    who knew. `landmarks`: fitted pixels.
+    """
+
+    name: str
+    image: NDArray[np.float32]
+    valid: NDArray[np.float32]
+    crop: Crop
+    photo_width: int
+    photo_height: int
+    focal: float
+    focal_prior_sigma: float
+    focal_source: str
+    landmarks: Landmarks
+
+    @property
+    def size(self) -> int:
+        """Side of the fitted picture in pixels."""
+        return self.crop.size
+
+    @property
+    def principal(self) -> NDArray[np.float64]:
+        """(2,) centre of the photo in fitted pixels: where the lens points."""
+        return self.crop.to_fit(np.array((self.photo_width / 2, self.photo_height / 2)))
+
+    def K(self, focal: float | None = None) -> NDArray[np.float64]:
+        """(3, 3) intrinsics of the fitted picture for a focal length in fitted pixels (default: the start)."""
+        f = self.focal if focal is None else float(focal)
+        return np.array(((f, 0, self.principal[0]), (0, f, self.principal[1]), (0, 0, 1.0)))
+
+    def K_photo(self, focal: float | None = None) -> NDArray[np.float64]:
+        """(3, 3) intrinsics of the whole photo for a focal length in *fitted* pixels."""
+        return self.crop.K_to_photo(self.K(focal))
+
+
+def face_view(photo: Photo, landmarks: Landmarks, config: Config, size: int | None = None) -> View:
+    """The square around one face, brought to the resolution of the fit.
+
+    The crop is centred at the box of the landmarks (pixels of the photo) and 1.8 times as large; it may
+    reach beyond the photo, where `valid` is 0. It is resized to `maxResolution`, but enlarged at most
+    fourfold (then the fitted picture is smaller); `size` overrides, so that several photos match.
+    """
+    x0, y0, x1, y1 = landmarks.box
+    side = _crop_side(landmarks)
+    size = size or fitted_size([landmarks], config)
+    crop = Crop((x0 + x1 - side) / 2, (y0 + y1 - side) / 2, size / side, size)
+    image, valid = resample(photo.linear, photo.alpha, crop)
+    focal, sigma, source = choose_focal(photo, crop, config)
+    spread = "known" if sigma == 0 else f"a start, spread {sigma:.0%}"
+    log.info("%s: focal length %.0f px of the fitted picture (%s; %s)", photo.name, focal, source, spread)
+    return View(
+        photo.name,
+        image,
+        valid,
+        crop,
+        photo.width,
+        photo.height,
+        focal,
+        sigma,
+        source,
+        landmarks.transformed(crop),
+    )
+
+
+def face_views(photos: Sequence[Photo], landmarks: Sequence[Landmarks], config: Config) -> list[View]:
+    """Views of several photos at one common resolution, as arrays over photos need it."""
+    size = fitted_size(landmarks, config)
+    return [face_view(photo, face, config, size) for photo, face in zip(photos, landmarks, strict=True)]
+
+
+def fitted_size(faces: Sequence[Landmarks], config: Config) -> int:
+    """Side of the fitted picture for these faces (landmarks in pixels of their photos).
+
+    `maxResolution`, or less (a multiple of 16) where even the largest crop would have to be enlarged more than
+    fourfold to reach it.
+    """
+    useful = LARGEST_ENLARGEMENT * max(_crop_side(face) for face in faces)
+    return int(min(config.maxResolution, max(64, int(np.ceil(useful / 16)) * 16)))
+
+
+def choose_focal(photo: Photo, crop: Crop, config: Config) -> tuple[float, float, str]:
+    """(focal in fitted pixels, deviation of its logarithm (0 = keep), who knew).
+
+    A value of the user's (file, --set, API) beats EXIF, EXIF beats the shipped default. With nothing known,
+    the whole photo is taken for one of a 50 mm lens on a 36 mm wide frame.
+    """
+    said_by = config.source("camFocalLength")
+    if said_by != "default":
+        sigma = SIGMA_USER if config.optimizeFocalLength else 0.0
+        place = {"file": "the configuration file", "user": "the command line", "api": "the program"}[said_by]
+        return config.camFocalLength, sigma, f"camFocalLength from {place}"
+    if photo.focal_px is not None:
+        return photo.focal_px * crop.scale, 0.0, photo.focal_note
+    if config.optimizeFocalLength:
+        focal = USUAL_LENS_MM / 36.0 * max(photo.width, photo.height) * crop.scale
+        return focal, SIGMA_GUESS, f"unknown ({photo.focal_note}), started at {USUAL_LENS_MM:g} mm equivalent"
+    return config.camFocalLength, 0.0, "default camFocalLength, because optimizeFocalLength is off"
+
+
+def resample(
+    linear: NDArray[np.float32], alpha: NDArray[np.float32] | None, crop: Crop
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The crop of a picture (H, W, 3) as (S, S, 3), and its validity (S, S) = transparency x inside the photo.
+
+    Reduction averages exactly the area each new pixel covers; enlargement is Catmull-Rom. Colours are
+    weighted with validity, so that what is transparent or beyond the border does not bleed in. Where nothing is
+    valid the picture is 0.
+    """
+    height, width = linear.shape[:2]
+    rows, top = _filter(crop.y0, crop.scale, crop.size, height)
+    columns, left = _filter(crop.x0, crop.scale, crop.size, width)
+    y, x = slice(top, top + rows.shape[1]), slice(left, left + columns.shape[1])
+    weight = np.ones((rows.shape[1], columns.shape[1]), np.float32) if alpha is None else alpha[y, x]
+    covered = rows @ weight @ columns.T
+    image = np.stack([rows @ (linear[y, x, c] * weight) @ columns.T for c in range(3)], axis=-1)
+    valid = np.clip(covered, 0.0, 1.0)
+    inside = valid > 1e-3
+    image = np.where(inside[..., None], image / np.where(inside, covered, 1.0)[..., None], 0.0)
+    # Catmull-Rom overshoots at edges; light is never negative.
+    return np.maximum(image, 0.0).astype(np.float32), np.where(inside, valid, 0.0).astype(np.float32)
+
+
+def _crop_side(landmarks: Landmarks) -> float:
+    x0, y0, x1, y1 = landmarks.box
+    return CROP_FACTOR * max(x1 - x0, y1 - y0)
+
+
+def _filter(start: float, scale: float, size: int, length: int) -> tuple[NDArray[np.float32], int]:
+    """Matrix (size, n) that resamples a line, and the first of the n source pixels it reads.
+
+    Rows sum to 1 where all their source pixels exist; the share beyond the line is left out.
+    """
+    first = int(np.clip(np.floor(start) - 2, 0, max(length - 1, 0)))
+    last = int(np.clip(np.ceil(start + size / scale) + 2, first + 1, length))
+    source = np.arange(first, last)
+    if scale <= 1.0:
+        edges = start + np.arange(size + 1) / scale
+        low, high = edges[:-1, None], edges[1:, None]
+        weights = np.clip(np.minimum(high, source + 1) - np.maximum(low, source), 0.0, None) * scale
+    else:
+        distance = np.abs((start + (np.arange(size) + 0.5) / scale)[:, None] - (source + 0.5))
+        near = 1.5 * distance**3 - 2.5 * distance**2 + 1.0
+        far = -0.5 * distance**3 + 2.5 * distance**2 - 4.0 * distance + 2.0
+        weights = np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
+    return weights.astype(np.float32), first

@@ -1,0 +1,397 @@
+"""Stage 2: light, skin, shape, expression and pose from the photo, in the model's coefficient space.
+
+Light is solved for in closed form (`lightsolve`) whenever the rest has moved; everything else steps with
+Adam on whitened coefficients, coarse to fine. Reflectance leads, geometry joins once the light is sane.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..config import Config
+from ..events import Listener
+from ..facemodel.model import FaceModel
+from ..geometry.rotations import euler_to_matrix, matrix_to_euler, small_rotation
+from ..rendering.deferred import (
+    CAMERA_TO_LIGHT,
+    Drawing,
+    Pose,
+    Transfer,
+    bounce_gain,
+    diffuse_factors,
+    draw_vertices,
+    glossy_factors,
+    shade_vertices,
+    specular_reflectance,
+    trace_transfer,
+    vertex_normals,
+)
+from ..rendering.light import lobes_to_sh
+from ..rendering.raster import Fragments, rasterize
+from ..views import View
+from .lightsolve import LinearPicture, solve_light
+from .loop import run_steps
+from .pose import DEPTH_SIGMA, EXPRESSION_SD, INDEPENDENT_POINTS, LANDMARK_SIGMA, landmark_vertices
+from .state import FaceState, StageReport
+from .targets import Target, encode, encode_slope, target_at
+from .whitened import WhitenedModel, whiten
+
+PHOTO_SIGMA = 0.06  # of the code value: model error, not sensor noise
+EFFECTIVE_PIXELS = 3e4  # independent pixels a full face is worth
+ROBUST_SCALE = 0.15  # code-value difference at which a pixel counts half
+EXPOSURE_MEAN, EXPOSURE_SD = math.log(0.9), 0.4  # log irradiance/pi: cameras aim at middle grey
+CAST_SD = 0.10  # log colour cast of the light as a whole: cameras balance white
+LIGHT_EVERY = 12
+LIGHT_SAMPLES = 4000
+LEVELS = ((0.0, 0.25), (0.35, 0.5), (0.75, 1.0))  # (share of the steps, resolution) - coarse to fine
+GEOMETRY_FROM = 0.06  # share of the steps after which geometry joins
+RATES = {"shape": 0.05, "expression": 0.05, "albedo": 0.06, "turn": 0.002, "shift": 0.4, "gain": 0.02}
+DEFAULT_WEIGHT = 0.001  # the guide's weights are relative to their defaults
+
+
+@dataclass
+class _Photo:
+    """One photo's share of the problem, with what is held fixed between updates."""
+
+    index: int
+    view: View
+    rotation: Tensor  # (3, 3) at the start
+    translation: Tensor
+    focal: Tensor
+    principal: Tensor
+    environment: Tensor  # (D, 3)
+    targets: list[Target]
+    marks: Tensor  # (L, 2)
+    mark_depth: Tensor | None
+    mark_weight: Tensor
+    mark_vertices: Tensor
+    mark_scale: float
+    transfer: Transfer | None = None
+
+
+class PhotometricProblem:
+    """Joint fit of the photos of one identity (or one photo); parameters are leaf tensors stepped by Adam."""
+
+    def __init__(self, model: FaceModel, views: list[View], state: FaceState, photos: list[int], config: Config) -> None:
+        device = state.shape.device
+        self.model = model
+        self.white: WhitenedModel = whiten(model, device)
+        self.config = config
+        w = self.white
+        identity = state.identity_of(photos[0])
+        self.z_shape = (state.shape[identity] / w.shape_sd).clone().requires_grad_()
+        self.z_albedo = (state.albedo[identity] / w.diffuse_sd).clone().requires_grad_()
+        self.z_expression = (state.expression[photos] / w.expression_sd).clone().requires_grad_()
+        self.turn = torch.zeros(len(photos), 3, device=device, requires_grad=True)
+        self.shift = torch.zeros(len(photos), 3, device=device, requires_grad=True)
+        self.gain = torch.zeros(len(photos), 3, device=device, requires_grad=True)
+        self.photos = [self._photo(views[i], state, i) for i in photos]
+
+    def _photo(self, view: View, state: FaceState, i: int) -> _Photo:
+        device = state.shape.device
+        height = state.height
+        home = landmark_vertices(self.model, view.landmarks)
+        kept = (home >= 0) & (view.landmarks.weights > 0)
+        marks = view.landmarks.points[kept]
+        tensor = lambda a: torch.as_tensor(a, dtype=torch.float32, device=device)  # noqa: E731
+        weight = view.landmarks.weights[kept] * min(1.0, INDEPENDENT_POINTS / max(kept.sum(), 1))
+        depth = view.landmarks.depth
+        return _Photo(
+            i,
+            view,
+            euler_to_matrix(state.rotation[i]),
+            state.translation[i].clone(),
+            state.focals[i].clone(),
+            state.principal[i].clone(),
+            state.environment[i].clone(),
+            [target_at(view, max(48, round(height * share)), device) for _, share in LEVELS],
+            tensor(marks),
+            None if depth is None else tensor(depth[kept]),
+            tensor(weight),
+            torch.as_tensor(home[kept], device=device),
+            max(float(((marks.max(0) - marks.min(0)) ** 2).sum() ** 0.5) * 0.36, 1.0),
+        )
+
+    # ---- parts of the picture -------------------------------------------------------------------------
+
+    def pose(self, k: int, target: Target | None = None) -> Pose:
+        """Camera of photo k, scaled to a target's resolution."""
+        p = self.photos[k]
+        pose = Pose(
+            small_rotation(self.turn[k]) @ p.rotation, p.translation + self.shift[k], p.focal, p.principal
+        )
+        return pose if target is None else pose.scaled(target.scale)
+
+    def draw(self, k: int, target: Target, *, light: Tensor | None = None) -> Drawing:
+        """The model's picture of photo k at a target's resolution."""
+        p, w = self.photos[k], self.white
+        assert p.transfer is not None
+        pose = self.pose(k, target)
+        camera = pose.camera_space(w.vertices(self.z_shape, self.z_expression[k]))
+        colour, level = w.colour(self.z_albedo), w.level(self.z_albedo)
+        environment = (p.environment * self.gain[k].exp()) if light is None else light
+        shading = shade_vertices(camera, w.faces, environment, colour, w.roughness, p.transfer)
+        return draw_vertices(
+            camera, w.faces, pose.screen(camera), (target.height, target.width), shading, colour, level, w.roughness
+        )
+
+    def pixel_weights(self, k: int, target: Target, fragments: Fragments, residual: Tensor) -> Tensor:
+        """(N,) weights: where skin is seen, unclipped, and not far off (hair, glasses, hands, highlights)."""
+        skin = fragments.interpolate(self.white.skin[:, None])[:, 0].detach()
+        squared = (residual.detach() ** 2).mean(1)
+        robust = 1 / (1 + squared / ROBUST_SCALE**2) ** 2
+        return skin * target.valid[fragments.pixel] * robust
+
+    # ---- losses ---------------------------------------------------------------------------------------
+
+    def photo_loss(self, k: int, target: Target) -> Tensor:
+        """Half the effective squared code-value error of photo k, in sigmas."""
+        drawing = self.draw(k, target)
+        pixel = drawing.fragments.pixel
+        residual = encode(drawing.radiance) - target.encoded[pixel]
+        weight = self.pixel_weights(k, target, drawing.fragments, residual)
+        mean = (weight[:, None] * residual**2).sum() / (3 * weight.sum()).clamp(min=1.0)
+        return 0.5 * EFFECTIVE_PIXELS * mean / PHOTO_SIGMA**2 / 3.0
+
+    def landmark_loss(self, k: int) -> Tensor:
+        """Half the robust squared landmark error of photo k, in sigmas (stage 1's own residuals)."""
+        p, w = self.photos[k], self.white
+        pose = self.pose(k)
+        rows = (p.mark_vertices[:, None] * 3 + torch.arange(3, device=p.marks.device)).view(-1)
+        flat = self.z_shape @ w.shape[:, rows] + self.z_expression[k] @ w.expression[:, rows]
+        camera = pose.camera_space(w.neutral[p.mark_vertices] + flat.view(-1, 3))
+        squared = ((pose.screen(camera) - p.marks) ** 2).sum(1) / (LANDMARK_SIGMA * p.mark_scale) ** 2
+        loss = (p.mark_weight * 9 * squared / (9 + squared)).sum()
+        if p.mark_depth is not None:
+            z = camera[:, 2] * p.focal / camera[:, 2].mean()
+            gap = (z - z.mean()) - (p.mark_depth - p.mark_depth.mean())
+            squared = gap**2 / (DEPTH_SIGMA * p.mark_scale) ** 2
+            loss = loss + (p.mark_weight * 9 * squared / (9 + squared)).sum()
+        return 0.5 * loss
+
+    def prior(self) -> Tensor:
+        """Half the squared z-scores, weighted by the guide's weights relative to their defaults."""
+        c = self.config
+        shape = (self.z_shape**2).sum() * (c.weightShapeReg / DEFAULT_WEIGHT)
+        expression = (self.z_expression**2).sum() / EXPRESSION_SD**2 * (c.weightExpressionReg / DEFAULT_WEIGHT)
+        albedo = (self.z_albedo**2).sum() * (c.weightAlbedoReg / DEFAULT_WEIGHT)
+        return 0.5 * (shape + expression + albedo)
+
+    def exposure_prior(self, k: int) -> Tensor:
+        """Light as a whole: about middle grey exposed, nearly white. Uses the mean over the sphere's front."""
+        p = self.photos[k]
+        assert p.transfer is not None
+        radiance = p.transfer.lobes @ p.environment
+        facing = p.transfer.directions[:, 2].clamp(min=0)
+        level = (facing[:, None] * radiance).sum(0) / facing.sum()
+        log = level.clamp(min=1e-4).log() + self.gain[k]
+        grey = log.mean()
+        return 0.5 * ((grey - EXPOSURE_MEAN) ** 2 / EXPOSURE_SD**2 + ((log - grey) ** 2).sum() / CAST_SD**2)
+
+    def loss(self, level: int) -> Tensor:
+        """The whole objective at a resolution level, averaged over the photos."""
+        total = self.prior()
+        weight = self.config.weightLandmarksLossStep2 / DEFAULT_WEIGHT
+        for k, p in enumerate(self.photos):
+            total = total + self.photo_loss(k, p.targets[level]) + weight * self.landmark_loss(k) + self.exposure_prior(k)
+        return total
+
+    # ---- what is held fixed between updates -----------------------------------------------------------
+
+    @torch.no_grad()
+    def trace(self) -> None:
+        """Trace the visibility of the current geometry for every photo."""
+        for k, p in enumerate(self.photos):
+            vertices = self.white.vertices(self.z_shape, self.z_expression[k])
+            p.transfer = trace_transfer(vertices, self.white.faces, self.pose(k))
+
+    @torch.no_grad()
+    def solve_lights(self, level: int, *, rounds: int = 1) -> None:
+        """Solve every photo's light for the current face; the gains start over."""
+        for k, p in enumerate(self.photos):
+            for _ in range(rounds):
+                p.environment = self._solve_light(k, p.targets[level])
+                self.gain.data[k] = 0
+
+    def _solve_light(self, k: int, target: Target) -> Tensor:
+        p, w = self.photos[k], self.white
+        assert p.transfer is not None
+        pose = self.pose(k, target)
+        camera = pose.camera_space(w.vertices(self.z_shape, self.z_expression[k]))
+        fragments = rasterize(pose.screen(camera), camera[:, 2], w.faces, target.height, target.width)
+        diffuse, glossy = self.light_factors(k, camera)
+        colour = fragments.interpolate(w.colour(self.z_albedo))
+        current = p.environment * self.gain[k].exp()
+        pick = torch.linspace(0, len(fragments.pixel) - 1, min(LIGHT_SAMPLES, len(fragments.pixel))).long()
+        part = Fragments(
+            fragments.pixel[pick], fragments.face[pick], fragments.corners[pick], fragments.weights[pick],
+            fragments.height, fragments.width,
+        )  # fmt: skip
+        a = part.interpolate(diffuse)
+        b = part.interpolate(glossy)
+        base, photo = colour[pick], target.linear[part.pixel]
+        e = current
+        for _ in range(2):  # re-weighted: outliers of the last solution count less
+            radiance = base * (a @ e) + b @ e
+            weight = self.pixel_weights(k, target, part, encode(radiance) - target.encoded[part.pixel])
+            rows = weight[:, None].sqrt() * encode_slope(photo)
+            e = solve_light(LinearPicture(base, a, b, photo, rows), e)
+        return e
+
+    def light_factors(self, k: int, camera: Tensor) -> tuple[Tensor, Tensor]:
+        """Vertex transfers to the lobes of photo k: diffuse and specular, each (V, D)."""
+        p, w = self.photos[k], self.white
+        t = p.transfer
+        assert t is not None
+        in_light = camera * torch.tensor(CAMERA_TO_LIGHT).to(camera)
+        normals = vertex_normals(in_light, w.faces)[t.used]
+        view = torch.nn.functional.normalize(-in_light[t.used], dim=1)
+        cos_view = (normals * view).sum(1).clamp(min=0.03)
+        colour = w.colour(self.z_albedo)[t.used]
+        bounce = 1 + bounce_gain(colour, t).mean(1, keepdim=True)
+        gloss = specular_reflectance(w.level(self.z_albedo)[t.used], w.roughness[t.used], cos_view)
+        diffuse = diffuse_factors(normals, t) @ t.lobes * bounce
+        glossy = glossy_factors(normals, view, w.roughness[t.used], t) @ t.lobes * gloss[:, None]
+        zeros = torch.zeros(len(camera), diffuse.shape[1]).to(camera)
+        return zeros.index_copy(0, t.used, diffuse), zeros.index_copy(0, t.used, glossy)
+
+    # ---- in and out -----------------------------------------------------------------------------------
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Leaf tensors by the names of `RATES`."""
+        return {
+            "shape": self.z_shape,
+            "expression": self.z_expression,
+            "albedo": self.z_albedo,
+            "turn": self.turn,
+            "shift": self.shift,
+            "gain": self.gain,
+        }
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Copies of everything that moves."""
+        out = {name: value.detach().clone() for name, value in self.parameters().items()}
+        out["environment"] = torch.stack([p.environment for p in self.photos])
+        return out
+
+    @torch.no_grad()
+    def restore(self, snapshot: dict[str, Tensor]) -> None:
+        """Go back to a snapshot."""
+        for name, value in self.parameters().items():
+            value.copy_(snapshot[name])
+        for p, environment in zip(self.photos, snapshot["environment"], strict=True):
+            p.environment = environment.clone()
+
+    @torch.no_grad()
+    def write_to(self, state: FaceState) -> FaceState:
+        """A new state with this problem's photos and identity filled in."""
+        w = self.white
+        new = {k: getattr(state, k).clone() for k in ("shape", "albedo", "expression", "rotation", "translation", "environment")}
+        identity = state.identity_of(self.photos[0].index)
+        new["shape"][identity] = self.z_shape * w.shape_sd
+        new["albedo"][identity] = self.z_albedo * w.diffuse_sd
+        for k, p in enumerate(self.photos):
+            pose = self.pose(k)
+            new["expression"][p.index] = self.z_expression[k] * w.expression_sd
+            new["rotation"][p.index] = matrix_to_euler(pose.rotation)
+            new["translation"][p.index] = pose.translation
+            new["environment"][p.index] = p.environment * self.gain[k].exp()
+        return replace(state, **new, sh=lobes_to_sh(new["environment"], math.isqrt(state.sh.shape[1])))
+
+
+def groups(state: FaceState) -> list[list[int]]:
+    """Photos that are solved together: all of a shared identity, else each alone."""
+    everything = list(range(state.photo_count))
+    return [everything] if state.identity_count == 1 else [[i] for i in everything]
+
+
+def level_at(step: int, cap: int) -> int:
+    """Index into `LEVELS` for a step."""
+    return max(i for i, (share, _) in enumerate(LEVELS) if step >= share * cap)
+
+
+def fit_photometric(
+    model: FaceModel, views: list[View], state: FaceState, config: Config, listener: Listener
+) -> tuple[FaceState, StageReport]:
+    """Fit light, reflectance coefficients, shape, expression and pose to the photos.
+
+    `config.iterStep2` caps the steps per identity. Returns a new state with stage = 2.
+    """
+    begun = time.monotonic()
+    losses: list[float] = []
+    steps, cap, converged = 0, 0, True
+    for members in groups(state):
+        problem = PhotometricProblem(model, views, state, members, config)
+        outcome = _fit_group(problem, config, listener)
+        problem.restore(outcome.best)
+        state = problem.write_to(state)
+        losses += outcome.losses
+        steps, cap = steps + len(outcome.losses), cap + config.iterStep2
+        converged &= outcome.converged
+    return replace(state, stage=2), StageReport("photometric", steps, cap, converged, time.monotonic() - begun, losses)
+
+
+def _fit_group(problem: PhotometricProblem, config: Config, listener: Listener):  # type: ignore[no-untyped-def]
+    cap = config.iterStep2
+    parameters = problem.parameters()
+    optimiser = torch.optim.Adam([{"params": [p], "lr": RATES[n], "name": n} for n, p in parameters.items()])
+    problem.trace()
+    problem.solve_lights(0, rounds=2)
+    last_level = -1
+
+    def step(i: int) -> float:
+        nonlocal last_level
+        level = level_at(i, cap)
+        if level != last_level and i > 0:
+            problem.trace()
+        if i > 0 and (i % LIGHT_EVERY == 0 or level != last_level):
+            problem.solve_lights(level)
+        last_level = level
+        cooling = 0.5 * (1 + math.cos(math.pi * i / max(cap, 1))) * 0.9 + 0.1
+        geometry = 1.0 if i >= GEOMETRY_FROM * cap else 0.0
+        for group in optimiser.param_groups:
+            moving = 1.0 if group["name"] in ("albedo", "gain") else geometry
+            group["lr"] = RATES[group["name"]] * cooling * moving
+        optimiser.zero_grad(set_to_none=True)
+        with torch.enable_grad():
+            loss = problem.loss(level)
+            loss.backward()
+        optimiser.step()
+        return float(loss.detach()) / EFFECTIVE_PIXELS
+
+    def preview(i: int) -> None:
+        listener.preview("photometric", i, lambda: preview_picture(problem))
+
+    return run_steps(
+        "photometric",
+        cap,
+        step,
+        problem.snapshot,
+        listener,
+        restore=problem.restore,
+        patience=15,
+        tolerance=2e-3,
+        settle=int(LEVELS[-1][0] * cap) + 1,
+        preview=preview,
+        preview_every=config.debugFrequency,
+    )
+
+
+@torch.no_grad()
+def preview_picture(problem: PhotometricProblem):  # type: ignore[no-untyped-def]
+    """uint8 sRGB previews (n, H, W, 3): the model drawn over each photo."""
+    import numpy as np
+
+    pictures = []
+    for k, p in enumerate(problem.photos):
+        target = p.targets[-1]
+        drawing = problem.draw(k, target)
+        flat = target.encoded.clone()
+        flat[drawing.fragments.pixel] = encode(drawing.radiance).clamp(0, 1)
+        pictures.append((flat.view(target.height, target.width, 3) * 255).round().byte().cpu().numpy())
+    return np.stack(pictures)

@@ -1,0 +1,323 @@
+"""Stage 1: head pose, expression, weak identity and focal length from landmarks.
+
+A Levenberg-Marquardt fit on the rows of the bases that landmarks need. All unknowns are whitened here
+(z-scores, small rotation vectors, log focal), so the priors are unit Gaussians. Landmarks of a network are
+strongly correlated between neighbours, so their joint weight is that of a few dozen independent points;
+without that, identity is pulled further from the truth than the mean face is (measured).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..config import Config
+from ..events import Listener
+from ..facemodel.model import FaceModel
+from ..geometry.rotations import euler_to_matrix, matrix_to_euler, small_rotation
+from ..landmarks.types import Landmarks
+from ..views import View
+from .loop import run_steps
+from .state import FaceState, StageReport
+
+Array = NDArray[np.float64]
+
+LANDMARK_SIGMA = 0.03  # of the inter-ocular distance
+DEPTH_SIGMA = 0.06  # the detector's relative depth, same unit: a weak cue
+INDEPENDENT_POINTS = 90.0  # what a full landmark set is worth
+EXPRESSION_SD = 0.6  # expressions of portraits are milder than the model's range
+CONTOUR_IBUG = frozenset(range(17))  # jaw points of the 68-point scheme: they lie on the seen contour
+_YAW_STARTS = (0.0, 0.6, -0.6)
+
+
+@dataclass
+class _Rows:
+    """The part of the model that the landmarks of one photo see (float64)."""
+
+    mean: Array  # (L, 3)
+    shape: Array  # (L, 3, K) per z-score
+    expression: Array  # (L, 3, E) per z-score
+
+
+@dataclass
+class _Unknowns:
+    rotation: Array  # (3, 3)
+    translation: Array  # (3,)
+    log_focal: float
+    shape: Array  # (K,) z-scores
+    expression: Array  # (E,) z-scores
+
+    def moved(self, delta: Array, focal_free: bool) -> _Unknowns:
+        turn = small_rotation(torch.as_tensor(delta[:3])).numpy()
+        k = len(self.shape)
+        return _Unknowns(
+            turn @ self.rotation,
+            self.translation + delta[3:6],
+            self.log_focal + (float(delta[6]) if focal_free else 0.0),
+            self.shape + delta[7 : 7 + k],
+            self.expression + delta[7 + k :],
+        )
+
+
+def landmark_vertices(model: FaceModel, landmarks: Landmarks) -> NDArray[np.int64]:
+    """Vertex of each landmark, -1 where the model has none: (L,)."""
+    table = model.landmarks.get(landmarks.scheme)
+    if table is None:
+        from ..errors import ModelError
+
+        raise ModelError(
+            f"The face model {model.name} has no landmark table for '{landmarks.scheme}' points. "
+            "Choose the other landmark detector (lamdmarksDetectorType) or add the table to the model file."
+        )
+    inside = landmarks.indices < len(table)
+    return np.where(inside, table[np.minimum(landmarks.indices, len(table) - 1)], -1)
+
+
+def _rows(model: FaceModel, vertices: NDArray[np.int64]) -> _Rows:
+    mean = (model.shape_mean + model.expression_mean)[vertices].astype(np.float64)
+    shape = model.shape_basis[:, vertices].astype(np.float64) * np.sqrt(model.shape_variance)[:, None, None]
+    expression = model.expression_basis[:, vertices].astype(np.float64)
+    expression = expression * np.sqrt(model.expression_variance)[:, None, None]
+    return _Rows(mean, np.moveaxis(shape, 0, -1), np.moveaxis(expression, 0, -1))
+
+
+def _skew(v: Array) -> Array:
+    out = np.zeros((len(v), 3, 3))
+    out[:, 0, 1], out[:, 0, 2] = -v[:, 2], v[:, 1]
+    out[:, 1, 0], out[:, 1, 2] = v[:, 2], -v[:, 0]
+    out[:, 2, 0], out[:, 2, 1] = -v[:, 1], v[:, 0]
+    return out
+
+
+class _Problem:
+    """Residuals and Jacobian of one photo's landmarks."""
+
+    def __init__(self, rows: _Rows, view: View, principal: Array, chosen: NDArray[np.int64]) -> None:
+        marks = view.landmarks
+        self.rows = rows
+        self.target = marks.points[chosen].astype(np.float64)
+        self.depth = None if marks.depth is None else marks.depth[chosen].astype(np.float64)
+        self.principal = principal
+        size = np.linalg.norm(np.ptp(self.target, axis=0))
+        self.scale = max(size * 0.36, 1.0)  # the eyes' distance is about 0.36 of a face box's diagonal
+        weight = marks.weights[chosen].astype(np.float64)
+        self.weight = np.sqrt(weight * min(1.0, INDEPENDENT_POINTS / max(len(chosen), 1)))
+        self.focal_prior = float(np.log(view.focal))
+        self.focal_sigma = float(view.focal_prior_sigma)
+
+    def residual(self, u: _Unknowns) -> Array:
+        camera = self._camera(u)
+        return self._residual(u, camera)
+
+    def _points(self, u: _Unknowns) -> Array:
+        return self.rows.mean + self.rows.shape @ u.shape + self.rows.expression @ u.expression
+
+    def _camera(self, u: _Unknowns) -> Array:
+        return self._points(u) @ u.rotation.T + u.translation
+
+    def _residual(self, u: _Unknowns, camera: Array) -> Array:
+        focal = np.exp(u.log_focal)
+        screen = focal * camera[:, :2] / camera[:, 2:] + self.principal
+        parts = [((screen - self.target) / (LANDMARK_SIGMA * self.scale) * self.weight[:, None]).ravel()]
+        if self.depth is not None:
+            # relative depth in pixels at the face's distance, both about their mean
+            predicted = camera[:, 2] * focal / camera[:, 2].mean()
+            gap = (predicted - predicted.mean()) - (self.depth - self.depth.mean())
+            parts.append(gap / (DEPTH_SIGMA * self.scale) * self.weight)
+        return np.concatenate(parts)
+
+    def robust(self, residual: Array) -> Array:
+        """Square-root weights of a Geman-McClure-like loss: points 3 sigma off hardly count."""
+        count = len(self.target)
+        pairs = residual[: 2 * count].reshape(count, 2)
+        squared = (pairs**2).sum(1) / np.maximum(self.weight, 1e-6) ** 2
+        w = 1.0 / (1.0 + squared / 9.0)
+        out = [np.repeat(w, 2)]
+        if self.depth is not None:
+            squared = residual[2 * count :] ** 2 / np.maximum(self.weight, 1e-6) ** 2
+            out.append(1.0 / (1.0 + squared / 9.0))
+        return np.concatenate(out)
+
+    def jacobian(self, u: _Unknowns) -> Array:
+        camera = self._camera(u)
+        focal = np.exp(u.log_focal)
+        count = len(camera)
+        turned = -_skew(camera - u.translation)
+        basis = np.concatenate([self.rows.shape, self.rows.expression], 2)
+        moved = np.concatenate(
+            [turned, np.tile(np.eye(3), (count, 1, 1)), np.zeros((count, 3, 1)), np.einsum("ij,ljk->lik", u.rotation, basis)], 2
+        )
+        z = camera[:, 2]
+        by_x = np.zeros((count, 2, 3))
+        by_x[:, 0, 0] = by_x[:, 1, 1] = focal / z
+        by_x[:, :, 2] = -focal * camera[:, :2] / z[:, None] ** 2
+        jac = by_x @ moved
+        jac[:, :, 6] += focal * camera[:, :2] / z[:, None]
+        jac *= (self.weight / (LANDMARK_SIGMA * self.scale))[:, None, None]
+        parts = [jac.reshape(2 * count, -1)]
+        if self.depth is not None:
+            mean = z.mean()
+            zj = moved[:, 2]
+            dj = focal * (zj / mean - z[:, None] * zj.mean(0) / mean**2)
+            dj[:, 6] += focal * z / mean
+            dj = dj - dj.mean(0)
+            parts.append(dj * (self.weight / (DEPTH_SIGMA * self.scale))[:, None])
+        return np.concatenate(parts)
+
+
+def _slide_contour(
+    model: FaceModel, u: _Unknowns, view: View, principal: Array, chosen: NDArray[np.int64], vertices: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Move the jaw points of the 68-point scheme to where the model's seen contour is now."""
+    marks = view.landmarks
+    if marks.scheme != "ibug68":
+        return vertices
+    shape = np.tensordot(u.shape * np.sqrt(model.shape_variance), model.shape_basis, 1)
+    expression = np.tensordot(u.expression * np.sqrt(model.expression_variance), model.expression_basis, 1)
+    camera = (model.shape_mean + model.expression_mean + shape + expression) @ u.rotation.T + u.translation
+    faces = model.faces
+    across = np.cross(camera[faces[:, 1]] - camera[faces[:, 0]], camera[faces[:, 2]] - camera[faces[:, 0]])
+    facing = (across * camera[faces[:, 0]]).sum(1) < 0
+    front, back = np.zeros(len(camera), bool), np.zeros(len(camera), bool)
+    front[faces[facing]] = True
+    back[faces[~facing]] = True
+    rim = np.nonzero(front & back)[0]
+    if len(rim) == 0:
+        return vertices
+    screen = np.exp(u.log_focal) * camera[rim, :2] / camera[rim, 2:] + principal
+    out = vertices.copy()
+    for row, index in enumerate(marks.indices[chosen]):
+        if int(index) in CONTOUR_IBUG:
+            gap = np.linalg.norm(screen - marks.points[chosen][row], axis=1)
+            home = np.linalg.norm(model.shape_mean[rim] - model.shape_mean[vertices[row]], axis=1)
+            gap = np.where(home < 35.0, gap, np.inf)  # a jaw point slides along the jaw, not across the face
+            if np.isfinite(gap).any():
+                out[row] = rim[int(gap.argmin())]
+    return out
+
+
+def _solve_photo(
+    model: FaceModel, view: View, start: _Unknowns, principal: Array, cap: int, listener: Listener
+) -> tuple[_Unknowns, list[float], bool, float]:
+    home = landmark_vertices(model, view.landmarks)
+    chosen = np.nonzero((home >= 0) & (view.landmarks.weights > 0))[0]
+    vertices = home[chosen]
+    problem = _Problem(_rows(model, vertices), view, principal, chosen)
+    focal_free = problem.focal_sigma > 0
+    k, e = len(start.shape), len(start.expression)
+    prior = np.concatenate([np.zeros(7), np.ones(k), np.full(e, 1.0 / EXPRESSION_SD)])
+    state = {"u": start, "damping": 1e-2, "problem": problem}
+
+    def cost(u: _Unknowns, p: _Problem, w: Array) -> float:
+        z = np.concatenate([u.shape, u.expression / EXPRESSION_SD])
+        total = (w * p.residual(u) ** 2).sum() + (z**2).sum()
+        if focal_free:
+            total += ((u.log_focal - p.focal_prior) / p.focal_sigma) ** 2
+        return float(total)
+
+    def attempt(u: _Unknowns, p: _Problem, rigid: bool) -> tuple[_Unknowns, float]:
+        r, jac = p.residual(u), p.jacobian(u)
+        w = p.robust(r)
+        before = cost(u, p, w)
+        hessian = jac.T @ (w[:, None] * jac) + np.diag(prior**2)
+        gradient = jac.T @ (w * r)
+        gradient[7:] += prior[7:] ** 2 * np.concatenate([u.shape, u.expression])
+        if focal_free:
+            hessian[6, 6] += 1 / p.focal_sigma**2
+            gradient[6] += (u.log_focal - p.focal_prior) / p.focal_sigma**2
+        free = np.ones(len(gradient), bool)
+        free[6] = focal_free and not rigid
+        if rigid:
+            free[6:] = False
+        for _ in range(8):
+            a = hessian[np.ix_(free, free)]
+            delta = np.zeros(len(gradient))
+            delta[free] = -np.linalg.solve(a + state["damping"] * np.diag(np.diag(a)), gradient[free])
+            candidate = u.moved(delta, focal_free)
+            after = cost(candidate, p, w)
+            if after < before and (p._camera(candidate)[:, 2] > 1.0).all():
+                state["damping"] = max(state["damping"] * 0.3, 1e-7)
+                return candidate, after
+            state["damping"] = min(state["damping"] * 4, 1e6)
+        return u, before
+
+    def rigid_from(yaw: float) -> tuple[float, _Unknowns]:
+        state["damping"] = 1e-2
+        turn = euler_to_matrix(torch.tensor([0.0, yaw, 0.0], dtype=torch.float64)).numpy()
+        u = replace_rotation(start, turn @ start.rotation)
+        for _ in range(15):
+            u, value = attempt(u, problem, rigid=True)
+        return value, u
+
+    state["u"] = min((rigid_from(yaw) for yaw in _YAW_STARTS), key=lambda found: found[0])[1]
+    state["damping"] = 1e-2
+
+    def step(i: int) -> float:
+        u, p = state["u"], state["problem"]
+        if i % 3 == 2 and view.landmarks.scheme == "ibug68":
+            slid = _slide_contour(model, u, view, principal, chosen, vertices)
+            p = state["problem"] = _Problem(_rows(model, slid), view, principal, chosen)
+        u, value = attempt(u, p, rigid=False)
+        state["u"] = u
+        return value / max(2 * len(chosen), 1)
+
+    outcome = run_steps(
+        "pose", cap, step, lambda: state["u"], listener, patience=2, tolerance=1e-4, settle=1
+    )
+    return state["u"], outcome.losses, outcome.converged, outcome.seconds
+
+
+def replace_rotation(u: _Unknowns, rotation: Array) -> _Unknowns:
+    """The same unknowns with another rotation."""
+    return replace(u, rotation=rotation)
+
+
+def fit_pose(
+    model: FaceModel, views: list[View], state: FaceState, config: Config, listener: Listener
+) -> tuple[FaceState, StageReport]:
+    """Fit pose, expression, weak identity and (when asked) focal length of each photo to its landmarks.
+
+    With a shared identity each photo's weak identity is averaged. `config.iterStep1` caps the steps per
+    photo. Returns a new state with stage = 1.
+    """
+    begun = time.monotonic()
+    sd_shape, sd_expression = np.sqrt(model.shape_variance), np.sqrt(model.expression_variance)
+    rotation, translation, focals = state.rotation.clone(), state.translation.clone(), state.focals.clone()
+    shapes, expressions = [], []
+    losses: list[float] = []
+    converged = True
+    for i, view in enumerate(views):
+        start = _Unknowns(
+            euler_to_matrix(state.rotation[i].double().cpu()).numpy(),
+            state.translation[i].double().cpu().numpy(),
+            float(np.log(view.focal)),
+            np.zeros(len(sd_shape)),
+            np.zeros(len(sd_expression)),
+        )
+        principal = state.principal[i].double().cpu().numpy()
+        u, history, done, _ = _solve_photo(model, view, start, principal, config.iterStep1, listener)
+        rotation[i] = matrix_to_euler(torch.as_tensor(u.rotation)).to(rotation)
+        translation[i] = torch.as_tensor(u.translation).to(translation)
+        focals[i] = float(np.exp(u.log_focal))
+        shapes.append(u.shape * sd_shape)
+        expressions.append(u.expression * sd_expression)
+        losses += history
+        converged &= done
+    stacked = np.stack(shapes)
+    if state.identity_count == 1 and len(views) > 1:
+        stacked = stacked.mean(0, keepdims=True)
+    new = replace(
+        state,
+        shape=torch.as_tensor(stacked).to(state.shape),
+        expression=torch.as_tensor(np.stack(expressions)).to(state.expression),
+        rotation=rotation,
+        translation=translation,
+        focals=focals,
+        stage=1,
+    )
+    cap = config.iterStep1 * len(views)
+    return new, StageReport("pose", len(losses), cap, converged, time.monotonic() - begun, losses)

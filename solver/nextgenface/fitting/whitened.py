@@ -1,0 +1,84 @@
+"""The face model as tensors with whitened bases: coefficients in here are z-scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..facemodel.model import FaceModel
+
+
+@dataclass(frozen=True)
+class WhitenedModel:
+    """Vertex = neutral + z_shape @ shape + z_expression @ expression, and so on; V vertices.
+
+    Bases are (components, 3V) and include the standard deviations, so z ~ N(0, 1).
+    """
+
+    neutral: Tensor  # (V, 3) mm
+    shape: Tensor  # (K, 3V)
+    expression: Tensor  # (E, 3V)
+    diffuse_mean: Tensor  # (V, 3)
+    diffuse: Tensor  # (A, 3V)
+    specular_mean: Tensor  # (V,) level
+    specular: Tensor  # (A, V) level
+    roughness: Tensor  # (V,)
+    faces: Tensor  # (F, 3)
+    skin: Tensor  # (V,) 0..1, where a photo is compared with the model
+    shape_sd: Tensor  # (K,)
+    expression_sd: Tensor  # (E,)
+    diffuse_sd: Tensor  # (A,)
+
+    def vertices(self, z_shape: Tensor, z_expression: Tensor, displacement: Tensor | None = None) -> Tensor:
+        """Model-space vertices (V, 3) mm; `displacement` (V, 3) mm is added."""
+        flat = z_shape @ self.shape + z_expression @ self.expression
+        vertices = self.neutral + flat.view(-1, 3)
+        return vertices if displacement is None else vertices + displacement
+
+    def colour(self, z_albedo: Tensor) -> Tensor:
+        """Base colour (V, 3), kept inside a physical range without stopping gradients."""
+        raw = self.diffuse_mean + (z_albedo @ self.diffuse).view(-1, 3)
+        return soft_range(raw, 0.004, 0.96)
+
+    def level(self, z_albedo: Tensor) -> Tensor:
+        """Specular level (V,)."""
+        return (self.specular_mean + z_albedo @ self.specular).clamp(0.0, 1.0)
+
+
+def soft_range(x: Tensor, low: float, high: float) -> Tensor:
+    """Identity inside [low, high]; a quarter of the slope outside, then clamped at a little beyond."""
+    inner = x.clamp(low, high)
+    return (inner + 0.25 * (x - inner)).clamp(low * 0.25, 1.0)
+
+
+def whiten(model: FaceModel, device: str | torch.device) -> WhitenedModel:
+    """Tensors of a face model on `device`."""
+
+    def tensor(a: np.ndarray) -> Tensor:
+        return torch.as_tensor(np.ascontiguousarray(a), dtype=torch.float32, device=device)
+
+    def basis(b: np.ndarray, variance: np.ndarray) -> Tensor:
+        return tensor((b * np.sqrt(variance)[:, None, None]).reshape(len(b), -1))
+
+    specular = model.specular_basis.mean(-1) * np.sqrt(model.diffuse_variance)[:, None]
+    skin = model.regions.get("skin")
+    if skin is None:
+        skin = np.ones(model.vertex_count, np.float32)
+    return WhitenedModel(
+        neutral=tensor(model.shape_mean + model.expression_mean),
+        shape=basis(model.shape_basis, model.shape_variance),
+        expression=basis(model.expression_basis, model.expression_variance),
+        diffuse_mean=tensor(model.diffuse_mean),
+        diffuse=basis(model.diffuse_basis, model.diffuse_variance),
+        specular_mean=tensor(model.specular_mean.mean(-1)),
+        specular=tensor(specular),
+        roughness=tensor(model.roughness_mean),
+        faces=torch.as_tensor(model.faces, dtype=torch.int64, device=device),
+        skin=tensor(skin),
+        shape_sd=tensor(np.sqrt(model.shape_variance)),
+        expression_sd=tensor(np.sqrt(model.expression_variance)),
+        diffuse_sd=tensor(np.sqrt(model.diffuse_variance)),
+    )

@@ -1,0 +1,177 @@
+"""What the commands share: options from files and --set, listeners, signals, exit codes, errors for people."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ..config import Config
+from ..errors import Cancelled, ConfigError, NextGenFaceError
+from ..events import BarListener, CancelWhen, JsonlListener, Listener, QuietListener, Tee
+
+EXIT_BUG = 1
+EXIT_USER = 2
+EXIT_CANCELLED = 130
+
+
+class StopFlag:
+    """Turns the first Ctrl-C (SIGINT, SIGTERM, CTRL_BREAK) into a request to stop between two steps.
+
+    A second one interrupts at once, for people whose step never ends.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __call__(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    @contextmanager
+    def installed(self) -> Iterator[StopFlag]:
+        """Listen to the signals inside the block; the handlers from before come back after it."""
+        names = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGBREAK"):
+            names.append(signal.SIGBREAK)
+        before = {name: signal.signal(name, self) for name in names}
+        try:
+            yield self
+        finally:
+            for name, handler in before.items():
+                signal.signal(name, handler)
+
+    def listener(self) -> CancelWhen:
+        """A listener that passes the request on to the solve."""
+        return CancelWhen(lambda: self.requested)
+
+
+class ListenerHandler(logging.Handler):
+    """Passes warnings of the package's loggers to a listener, so that they reach the terminal, Blender and result.json."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(logging.WARNING)
+        self.listener = listener
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass one message on."""
+        self.listener.warning(record.getMessage())
+
+
+@contextmanager
+def logged_to(listener: Listener) -> Iterator[None]:
+    """Inside the block every warning of the package's loggers goes to `listener`."""
+    logger = logging.getLogger("nextgenface")
+    handler = ListenerHandler(listener)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """`--quiet` and `--json`, which exclude each other."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--quiet", action="store_true", help="print only warnings and errors")
+    group.add_argument("--json", action="store_true", help="print events as one JSON object a line on standard output")
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """`--config`, `--set`, `--device`, `--seed`."""
+    parser.add_argument("--config", metavar="FILE", help="ini file with options (default: the shipped default.ini)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="set one option; may be repeated, beats the file"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute")
+    parser.add_argument("--seed", type=int, help="seed; the same seed gives the same result")
+
+
+def config_from(arguments: argparse.Namespace) -> Config:
+    """The options that a command line asks for: file, then `--set`, then `--device`, `--seed`, `--face`."""
+    config = Config()
+    if arguments.config:
+        config.fillFromDicFile(arguments.config)
+    for item in arguments.set:
+        key, separator, value = item.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"--set {item!r}: write it as --set key=value, for example --set rtSamples=200")
+        config.set(key.strip(), value)
+    for name in ("device", "seed", "face"):
+        value = getattr(arguments, name, None)
+        if value is not None:
+            config.set(name, str(value))
+    return config
+
+
+def make_listener(arguments: argparse.Namespace, stop: StopFlag, *more: Listener) -> Tee:
+    """The listener that the command line asks for: a progress bar, nothing but warnings, or JSON lines."""
+    if getattr(arguments, "json", False):
+        main: Listener = JsonlListener(sys.stdout)
+    elif arguments.quiet:
+        main = QuietListener()
+    else:
+        main = BarListener()
+    return Tee(main, stop.listener(), *more)
+
+
+def run_command(work: Callable[[], int], *, as_json: bool = False) -> int:
+    """Run a command's work; turn what goes wrong into one message on standard error and an exit code.
+
+    0 or what `work` returns; 2 for what the user can put right, 130 for a stop, 1 for a fault of the program, which
+    is the only case with a traceback.
+    """
+    try:
+        return work()
+    except NextGenFaceError as problem:
+        report_error(str(problem), type(problem).__name__, as_json=as_json)
+        return problem.exit_code
+    except KeyboardInterrupt:
+        report_error("Stopped.", Cancelled.__name__, as_json=as_json)
+        return EXIT_CANCELLED
+    except BrokenPipeError:
+        # The reader of our standard output went away; nobody is left to tell.
+        sys.stderr.close()
+        return EXIT_BUG
+    except Exception as problem:
+        traceback.print_exc()
+        report_error(
+            f"This is a fault of NextGenFace: {type(problem).__name__}: {problem}. Please report it with the lines above.",
+            type(problem).__name__,
+            as_json=as_json,
+        )
+        return EXIT_BUG
+
+
+def report_error(text: str, kind: str, *, as_json: bool) -> None:
+    """Say what went wrong, once, on standard error; with `--json` also as an event."""
+    print(f"error: {text}", file=sys.stderr, flush=True)
+    if as_json:
+        JsonlListener(sys.stdout).write("error", text=text, kind=kind)
+
+
+def existing(path: str, what: str) -> Path:
+    """`path` if there is something, else an error that names it."""
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise NextGenFaceError(f"There is no {what} at {found}. Check the path.")
+    return found
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on standard output."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line (argparse itself exits with 2 and a message on errors)."""
+    return parser.parse_args(arguments)

@@ -1,0 +1,299 @@
+"""The guide's `Pipeline`: the parameters of a scene with the guide's names, and differentiable drawing of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as tf
+
+from ..config import Config
+from ..facemodel.model import FaceModel
+from ..facemodel.registry import load_model
+from ..geometry.normals import vertex_normals
+from ..geometry.rotations import euler_to_matrix
+from ..rendering.deferred import Pose, Transfer, shade_vertices, specular_reflectance, trace_transfer
+from ..rendering.light import LOBE_COUNT, frontal_environment, lobes_to_sh, sh_to_lobes
+from ..rendering.raster import rasterize
+from ..rendering.renderer import Renderer
+from ..rendering.sh import equirect_directions, sh_basis
+from .morphable import MorphableModel
+from .state import SH_BANDS, FaceState
+
+SHADOW_REUSE_MM = 0.5
+"""Shadows are traced again once a vertex has moved further than this since they were traced."""
+
+
+class SphericalHarmonics:
+    """The guide's `sh`: SH coefficients to a square environment map."""
+
+    def __init__(self, envMapRes: int, device: str) -> None:  # noqa: N803 - the guide's names
+        self.envMapRes = int(envMapRes)
+        self.device = device
+
+    def toEnvMap(self, shCoeffs: Tensor) -> Tensor:  # noqa: N802, N803
+        """Radiance maps (n, envMapRes, envMapRes, 3), light frame, of coefficients (n, B^2, 3); never negative."""
+        directions = equirect_directions(self.envMapRes, self.envMapRes).reshape(-1, 3)
+        basis = sh_basis(directions, math.isqrt(shCoeffs.shape[1])).to(shCoeffs)
+        maps = torch.einsum("pk,nkc->npc", basis, shCoeffs).clamp(min=0)
+        return maps.reshape(len(shCoeffs), self.envMapRes, self.envMapRes, 3)
+
+
+def _parameter(name: str, text: str) -> property:
+    """A property of `Pipeline` that is a tensor of its state."""
+
+    def read(self: Pipeline) -> Tensor:
+        return getattr(self.state, name)  # type: ignore[no-any-return]
+
+    def write(self: Pipeline, value: Tensor) -> None:
+        self.set_parameter(name, value)
+
+    return property(read, write, doc=text)
+
+
+class Pipeline:
+    """A face model, n posed and lit copies of it, and the deferred engine that draws them.
+
+    The parameters are tensors that may require gradients; `render` is differentiable with respect to all of
+    them and to the vertices and textures it is given. No Mitsuba is needed; `renderer` is the path tracer.
+    """
+
+    vShapeCoeff = _parameter("shape", "Shape coefficients (m, K), un-whitened.")
+    vAlbedoCoeff = _parameter("albedo", "Albedo coefficients (m, A), un-whitened.")
+    vExpCoeff = _parameter("expression", "Expression coefficients (n, E), un-whitened.")
+    vRotation = _parameter("rotation", "Euler angles (n, 3) in radians, R = Rz Ry Rx.")
+    vTranslation = _parameter("translation", "Translation (n, 3) in mm.")
+    vFocals = _parameter("focals", "Focal lengths (n,) in pixels of the fitted picture.")
+    vShCoeffs = _parameter("sh", "Light as SH radiance coefficients (n, 81, 3), light frame.")
+
+    def __init__(self, config: Config, *, model: FaceModel | None = None) -> None:
+        """Loads the face model that `config` names, unless one is given. Raises ModelError."""
+        self.config = config
+        self.device = config.resolveDevice()
+        self.model = load_model(config) if model is None else model
+        self.morphableModel = MorphableModel(self.model, config.textureResolution, self.device)
+        self.renderer = Renderer(config.rtTrainingSamples, 1, self.device)
+        self.renderer.screenWidth = self.renderer.screenHeight = config.maxResolution
+        self.sh = SphericalHarmonics(config.envMapRes, self.device)
+        self.shBands = config.bands
+        self.uvMap = self.morphableModel.uvMap
+        self.faces32 = self.morphableModel.faces.to(torch.int32)
+        self._fitted_sh: Tensor | None = None  # the SH coefficients that belong to state.environment
+        self._shadows: dict[int, tuple[Tensor, Transfer]] = {}
+        self.initSceneParameters(1)
+
+    @property
+    def state(self) -> FaceState:
+        """All parameters as the stages use them; `screenWidth` and `screenHeight` of the renderer included."""
+        width, height = int(self.renderer.screenWidth), int(self.renderer.screenHeight)
+        if (width, height) != (self._state.width, self._state.height):
+            # As in the guide's examples: another picture size means a camera with its centre in the middle.
+            centre = torch.tensor([width / 2, height / 2]).to(self._state.principal)
+            principal = centre.expand(self._state.photo_count, 2).clone()
+            self._state = replace(self._state, width=width, height=height, principal=principal)
+        return self._state
+
+    @state.setter
+    def state(self, state: FaceState) -> None:
+        self._state = state.to(self.device)
+        self.renderer.screenWidth, self.renderer.screenHeight = state.width, state.height
+        self._fitted_sh = self._state.sh.detach().clone()
+        self._shadows = {}
+
+    @property
+    def sharedIdentity(self) -> bool:  # noqa: N802
+        """Whether all photos show one person."""
+        return self._state.shared
+
+    def set_parameter(self, name: str, value: Tensor) -> None:
+        """Replace one tensor of the state; counts of photos and coefficients may not change silently."""
+        value = torch.as_tensor(value, device=self.device)
+        have = getattr(self.state, name)
+        if value.shape[1:] != have.shape[1:] and name != "sh":
+            raise ValueError(f"{name} must have the shape (n, {', '.join(map(str, have.shape[1:]))}), not {tuple(value.shape)}")
+        if not value.is_floating_point():
+            value = value.float()
+        changes = {name: value.to(torch.float32)}
+        if name == "sh":
+            # Light given as SH replaces the solved lobes.
+            changes["environment"] = sh_to_lobes(changes["sh"].detach())
+            self._fitted_sh = None
+        self._state = replace(self._state, **changes)
+
+    def initSceneParameters(self, n: int, sharedIdentity: bool = False) -> None:  # noqa: N802, N803
+        """n mean faces 500 mm in front of the camera, looking at it, in soft light; one identity when shared."""
+        count = 1 if sharedIdentity else n
+        model, width, height = self.morphableModel, int(self.renderer.screenWidth), int(self.renderer.screenHeight)
+        rotation, translation = torch.zeros(n, 3), torch.zeros(n, 3)
+        rotation[:, 0] = math.pi
+        translation[:, 2] = 500.0
+        environment = frontal_environment().expand(n, LOBE_COUNT, 3).clone()
+        self.state = FaceState(
+            shape=torch.zeros(count, model.shapeBasisSize),
+            albedo=torch.zeros(count, model.albedoBasisSize),
+            expression=torch.zeros(n, model.expBasisSize),
+            rotation=rotation,
+            translation=translation,
+            focals=torch.full((n,), float(self.config.camFocalLength)),
+            principal=torch.tensor([[width / 2, height / 2]]).repeat(n, 1),
+            sh=lobes_to_sh(environment, SH_BANDS),
+            environment=environment,
+            width=width,
+            height=height,
+            model_name=self.model.name,
+            model_hash=self.model.hash,
+            shared=sharedIdentity,
+            seed=int(self.config.seed),
+        )
+
+    @property
+    def vRoughness(self) -> Tensor:  # noqa: N802
+        """Roughness textures (m, T, T, 1), top row first: those of stage 3, else the model's."""
+        state = self._state
+        if state.roughness is not None:
+            return state.roughness
+        statistical = self.morphableModel.generateTextureFromAlbedo(self.morphableModel.roughness[None, :, None])
+        return statistical.expand(state.identity_count, -1, -1, -1)
+
+    def enableGrad(self, enabled: bool = True) -> None:  # noqa: N802
+        """Make the seven parameters leaves that require gradients (or not)."""
+        names = ("shape", "albedo", "expression", "rotation", "translation", "focals", "sh")
+        fresh = {name: getattr(self.state, name).detach().clone().requires_grad_(enabled) for name in names}
+        self._state = replace(self._state, **fresh)
+
+    def computeShape(self) -> Tensor:  # noqa: N802
+        """Vertices (n, V, 3) in mm, model space, with the solved displacement where there is one."""
+        state = self.state
+        shape = state.shape.expand(state.photo_count, -1) if state.identity_count == 1 else state.shape
+        vertices = self.morphableModel.computeShape(shape, state.expression)
+        if state.displacement is not None:
+            vertices = vertices + state.displacement[..., None] * vertex_normals(vertices, self.morphableModel.faces)
+        return vertices
+
+    def transformVertices(self, vertices: Tensor | None = None) -> Tensor:  # noqa: N802
+        """Model space (n, V, 3) -> camera space (x right, y down, z forward), mm. Without vertices: `computeShape()`."""
+        vertices = self.computeShape() if vertices is None else vertices
+        rotation = euler_to_matrix(self.vRotation)
+        return vertices @ rotation.transpose(1, 2) + self.vTranslation[:, None]
+
+    def lights(self) -> Tensor:
+        """Radiance (n, D, 3) of the light lobes: the solved ones, moved by what has changed in `vShCoeffs` since."""
+        state = self.state
+        if self._fitted_sh is None:
+            return sh_to_lobes(state.sh)
+        return (state.environment + _linear_lobes(state.sh - self._fitted_sh)).clamp(min=0)
+
+    def render(
+        self,
+        cameraVerts: Tensor | None = None,  # noqa: N803
+        diffuseTextures: Tensor | None = None,  # noqa: N803
+        specularTextures: Tensor | None = None,  # noqa: N803
+        roughnessTextures: Tensor | None = None,  # noqa: N803
+        renderAlbedo: bool = False,  # noqa: N803
+    ) -> Tensor:
+        """Draw all photos with the deferred engine: (n, H, W, 4) linear radiance and coverage.
+
+        `cameraVerts` (n, V, 3) camera space mm, default the current shape and pose. Textures (m, T, T, 3 or 1) top row
+        first, any T; default those of stage 3, else the statistical albedo. `renderAlbedo`: the base colour without
+        light. Differentiable with respect to all arguments and parameters; shadows are held fixed while the vertices
+        move less than half a millimetre, and silhouettes carry no gradient.
+        """
+        camera = self.transformVertices() if cameraVerts is None else cameraVerts
+        state, model = self.state, self.morphableModel
+        if state.diffuse is not None:
+            diffuseTextures = state.diffuse if diffuseTextures is None else diffuseTextures
+            specularTextures = state.specular if specularTextures is None else specularTextures
+            roughnessTextures = state.roughness if roughnessTextures is None else roughnessTextures
+        colour = model.computeDiffuseAlbedo(state.albedo)
+        level = model.computeSpecularAlbedo(state.albedo)
+        lights = self.lights()
+        pictures = []
+        for i in range(state.photo_count):
+            k = state.identity_of(i)
+            pictures.append(
+                self._draw(
+                    camera[i],
+                    i,
+                    lights[i],
+                    (colour[k], level[k]),
+                    tuple(_pick(t, k) for t in (diffuseTextures, specularTextures, roughnessTextures)),
+                    renderAlbedo,
+                )
+            )
+        return torch.stack(pictures)
+
+    def _draw(
+        self,
+        camera: Tensor,
+        index: int,
+        light: Tensor,
+        statistical: tuple[Tensor, Tensor],
+        textures: tuple[Tensor | None, ...],
+        albedo_only: bool,
+    ) -> Tensor:
+        state, faces = self.state, self.morphableModel.faces
+        size = int(state.height), int(state.width)
+        identity = torch.eye(3, device=camera.device), torch.zeros(3, device=camera.device)
+        pose = Pose(*identity, state.focals[index], state.principal[index])
+        colour, level = statistical
+        vertex_values = torch.cat([colour, level, self.morphableModel.roughness[:, None], self.uvMap], 1)
+        fragments = rasterize(pose.screen(camera), camera[:, 2], faces, *size)
+        values = fragments.interpolate(vertex_values)
+        uv = values[:, 7:9]
+        base = _lookup(textures[0], uv, values[:, 0:3])
+        coverage = torch.ones_like(base[:, :1])
+        if albedo_only:
+            return fragments.picture(torch.cat([base, coverage], 1))
+        gloss_level = _lookup(textures[1], uv, values[:, 3:6]).mean(1)
+        roughness = _lookup(textures[2], uv, values[:, 6:7])[:, 0]
+        at_vertices = self.morphableModel.roughness
+        if textures[2] is not None:
+            at_vertices = sample_texture(textures[2], self.uvMap)[:, 0]
+        if textures[0] is not None:
+            colour = sample_texture(textures[0], self.uvMap)
+        shading = shade_vertices(camera, faces, light, colour, at_vertices, self._transfer(camera, pose, index))
+        lit = fragments.interpolate(torch.cat([shading.diffuse, shading.glossy, shading.cos_view[:, None]], 1))
+        gloss = lit[:, 3:6] * specular_reflectance(gloss_level, roughness, lit[:, 6])[:, None]
+        return fragments.picture(torch.cat([base * lit[:, :3] + gloss, coverage], 1))
+
+    def _transfer(self, camera: Tensor, pose: Pose, index: int) -> Transfer:
+        """Shadows of a photo's mesh, traced again only when it has moved."""
+        seen = camera.detach()
+        cached = self._shadows.get(index)
+        if cached is not None and cached[0].shape == seen.shape:
+            if float((cached[0] - seen).abs().max()) <= SHADOW_REUSE_MM:
+                return cached[1]
+        transfer = trace_transfer(seen, self.morphableModel.faces, pose)
+        self._shadows[index] = (seen.clone(), transfer)
+        return transfer
+
+
+def sample_texture(texture: Tensor, uv: Tensor) -> Tensor:
+    """Bilinear lookup of a texture (T, T, C), top row first, at uv (N, 2), origin bottom left -> (N, C).
+
+    Texels are sampled at their centres; beyond the border the outermost texel is repeated.
+    """
+    grid = torch.stack([uv[:, 0] * 2 - 1, 1 - uv[:, 1] * 2], 1)[None, None]
+    found = tf.grid_sample(texture.permute(2, 0, 1)[None], grid, padding_mode="border", align_corners=False)
+    return found[0, :, 0].T
+
+
+def _lookup(texture: Tensor | None, uv: Tensor, otherwise: Tensor) -> Tensor:
+    return otherwise if texture is None else sample_texture(texture, uv)
+
+
+def _pick(textures: Tensor | None, identity: int) -> Tensor | None:
+    """The texture of one identity; a single one serves all."""
+    if textures is None:
+        return None
+    return textures[identity if len(textures) > 1 else 0]
+
+
+def _linear_lobes(sh: Tensor) -> Tensor:
+    """Lobe radiances (n, D, 3) of SH coefficients without the cut at zero, for differences."""
+    from ..rendering.light import lobe_centres
+
+    basis = sh_basis(lobe_centres(), math.isqrt(sh.shape[-2])).to(sh)
+    return torch.einsum("dk,nkc->ndc", basis, sh)

@@ -1,0 +1,77 @@
+"""The solved light as files: a float map that Blender's world shader takes as it is, and the guide's small picture."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .colour import encode_8bit
+from .rendering.light import lobe_weights
+from .rendering.sh import equirect_directions, sh_basis
+
+BLENDER_FROM_MODEL = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+"""(x, y, z) -> (x, -z, y): a face looks along -Y in Blender."""
+
+LIGHT_FROM_CAMERA = np.diag([1.0, -1.0, -1.0])
+
+BLENDER_MAP_HEIGHT = 128
+"""Rows of envMap_i.exr. The light lobes are 20 degrees wide, so finer maps would hold nothing more."""
+
+SMOOTHING_RADIANS = 0.25
+"""Width (standard deviation) of `smoothSh`: it damps the highest of 9 bands, which rings, to 11 percent."""
+
+
+def blender_directions(height: int) -> NDArray[np.float64]:
+    """Directions (height, 2*height, 3) in Blender world axes that the pixels of an environment texture light from.
+
+    Blender's equirectangular mapping: u = 0.5 - atan2(y, x) / 2 pi, v (from the bottom) = 0.5 + asin(z) / pi.
+    """
+    u = (np.arange(2 * height) + 0.5) / (2 * height)
+    up = 1.0 - (np.arange(height) + 0.5) / height
+    azimuth = (0.5 - u) * 2 * np.pi
+    elevation = (up - 0.5) * np.pi
+    across = np.cos(elevation)[:, None]
+    parts = (across * np.cos(azimuth), across * np.sin(azimuth), np.sin(elevation)[:, None] + 0 * azimuth)
+    return np.stack(np.broadcast_arrays(*parts), -1)
+
+
+def blender_environment(
+    environment: Tensor, rotation: NDArray[np.float64], height: int = BLENDER_MAP_HEIGHT
+) -> NDArray[np.float32]:
+    """Linear radiance map (height, 2*height, 3) in Blender's mapping and world axes.
+
+    `environment` (D, 3): lobes in the light frame of a photo; `rotation` (3, 3): R of that photo, model to camera.
+    Blender's world shows the head at rest, so the light turns with the inverse of the head's pose.
+    """
+    light_from_blender = LIGHT_FROM_CAMERA @ np.asarray(rotation, np.float64) @ BLENDER_FROM_MODEL.T
+    directions = blender_directions(height).reshape(-1, 3) @ light_from_blender.T
+    weights = lobe_weights(torch.from_numpy(directions).float())
+    radiance = weights @ environment.detach().cpu().float()
+    return radiance.reshape(height, 2 * height, 3).numpy()
+
+
+def sh_environment(sh: Tensor, size: int, *, bands: int = 9, smooth: bool = False) -> NDArray[np.float32]:
+    """The guide's square map (size, size, 3) of SH radiance (B^2, 3): light frame, rows +y to -y, never negative.
+
+    `bands` cuts the series; `smooth` convolves the sphere with a Gaussian, which in SH is a factor
+    exp(-l (l+1) s^2 / 2) on band l.
+    """
+    used = min(bands, math.isqrt(sh.shape[0]))
+    coefficients = sh.detach().cpu().float()[: used * used].clone()
+    if smooth:
+        for band in range(used):
+            factor = math.exp(-0.5 * band * (band + 1) * SMOOTHING_RADIANS**2)
+            coefficients[band * band : (band + 1) ** 2] *= factor
+    directions = equirect_directions(size, size).reshape(-1, 3).float()
+    radiance = sh_basis(directions, used).float() @ coefficients
+    return radiance.clamp(min=0).reshape(size, size, 3).numpy()
+
+
+def tone_mapped(radiance: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """8-bit sRGB of a radiance map: nearly linear in the dark, white at its brightest (Reinhard et al. 2002, eq. 4)."""
+    white = max(float(radiance.max()), 1.0)
+    return encode_8bit(radiance * (1.0 + radiance / white**2) / (1.0 + radiance))

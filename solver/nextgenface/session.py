@@ -1,0 +1,206 @@
+"""One fit in one results folder: photos in, stages run in order, checkpoints after each. No names of the public API here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from .checkpoint import PhotoRecord, load_checkpoint, restore_state, save_checkpoint
+from .config import Config
+from .errors import CheckpointError, NextGenFaceError, NoFaceError, PhotoError
+from .events import Listener
+from .facemodel.model import FaceModel
+from .files import prepare_output
+from .fitting.state import FaceState, StageReport, initial_state
+from .images import read_image, write_png
+from .landmarks import Landmarks, create_detector, select_face
+from .measure import measured
+from .photos import Photo, list_photos, load_photo
+from .views import View, face_view, fitted_size
+
+LARGEST_PHOTO = 4096
+"""Longer side, in pixels, of the copies of photos in the results; larger photos are reduced, and their cameras with them."""
+
+STAGES = ("pose", "photometric", "textures")
+"""Stages 1, 2 and 3 by their names."""
+
+
+class Session:
+    """Photos, state and reports of one fit. Everything is written into `output`; nothing is global.
+
+    `state` is None until photos are opened. Stages are run with `run_stage`, in any order that makes sense.
+    """
+
+    def __init__(self, output: Path, config: Config, model: FaceModel, device: str, listener: Listener) -> None:
+        """Raises OutputError when the folder cannot be written to."""
+        self.output = prepare_output(output)
+        self.config = config
+        self.model = model
+        self.device = device
+        self.listener = listener
+        self.views: list[View] = []
+        self.records: tuple[PhotoRecord, ...] = ()
+        self.state: FaceState | None = None
+        self.reports: dict[str, StageReport] = {}
+
+    def open_photos(self, paths: Sequence[Path], *, shared: bool) -> None:
+        """Decode photos, find their faces, and start the state at a mean face in front of each camera.
+
+        Of several photos those without a usable face are left out with a warning. Copies of the photos go to
+        `photo_i.png`. Raises PhotoError (NoFaceError when no photo has a face).
+        """
+        found = self._find_faces(paths)
+        size = fitted_size([landmarks for _, landmarks, _ in found], self.config)
+        self.views, records = [], []
+        for i, (path, landmarks, photo) in enumerate(found):
+            photo = load_photo(path) if photo is None else photo
+            self.views.append(face_view(photo, landmarks, self.config, size))
+            crop = self.views[-1].crop
+            records.append(
+                PhotoRecord(photo.name, str(path.absolute()), (photo.width, photo.height), (crop.x0, crop.y0, crop.scale))
+            )
+            write_png(self.output / f"photo_{i}.png", reduced(photo.srgb8()))
+        self.records = tuple(records)
+        self.reports = {}
+        self.state = initial_state(
+            self.model, self.views, shared=shared, seed=int(self.config.seed), device=self.device
+        )
+
+    def _find_faces(self, paths: Sequence[Path]) -> list[tuple[Path, Landmarks, Photo | None]]:
+        """Path, landmarks in pixels of the photo, and the photo itself where keeping it costs little (a single one)."""
+        found: list[tuple[Path, Landmarks, Photo | None]] = []
+        problems: list[PhotoError] = []
+        detector = create_detector(self.config)
+        try:
+            for path in paths:
+                try:
+                    photo = load_photo(path)
+                    faces = detector.detect(photo.srgb8())
+                    face = select_face(faces, self.config.face, str(path), photo.width, photo.height)
+                except PhotoError as problem:
+                    if len(paths) == 1:
+                        raise
+                    problems.append(problem)
+                    self.listener.warning(f"{problem} (this photo is left out)")
+                    continue
+                found.append((path, face, photo if len(paths) == 1 else None))
+        finally:
+            detector.close()
+        if not found:
+            raise NoFaceError(f"None of the {len(paths)} photos can be used. The first: {problems[0]}")
+        return found
+
+    def run_stage(self, number: int) -> StageReport:
+        """Run stage 1, 2 or 3 on the current state, then write its checkpoint and loss curve. Raises Cancelled."""
+        if self.state is None:
+            raise NextGenFaceError("No photo has been set yet: call setImage() before the stages.")
+        if not self.views:
+            raise NextGenFaceError(f"Stage {number} needs the photos: call setImage() before it.")
+        name = STAGES[number - 1]
+        self.listener.stage(name)
+        state = detached(replace(self.state, seed=int(self.config.seed)).to(self.device))
+        with measured() as cost, compute_threads(self.config):
+            self.state, report = stage_function(number)(self.model, self.views, state, self.config, self.listener)
+        report.peak_mb = max(report.peak_mb, cost.peak_mb)
+        report.seconds = cost.seconds
+        self.reports[name] = report
+        for note in report.notes:
+            self.listener.warning(note)
+        self.save_checkpoint(self.output / "checkpoints" / f"stage{number}_output.pickle")
+        self._save_loss_curve(number, report)
+        return report
+
+    def save_checkpoint(self, path: Path) -> None:
+        """Write the current state; the folder is made when it is missing."""
+        if self.state is None:
+            raise NextGenFaceError("There is nothing to save yet: call setImage() first.")
+        path = Path(path)
+        prepare_output(path.parent)
+        save_checkpoint(path, self.state, self.records, config=self.config.toDict(), engine=self.config.engine)
+
+    def load_checkpoint(self, path: Path) -> None:
+        """Go on from a checkpoint with the photos that are open, or without any (to look at it or export it)."""
+        checkpoint = load_checkpoint(Path(path))
+        opened = self.state
+        if opened is None:
+            raise CheckpointError(f"Open the photos that {path} was made from first (setImage).")
+        self.state = restore_state(
+            checkpoint,
+            self.model,
+            self.records,
+            (opened.width, opened.height),
+            texture_resolution=int(self.config.textureResolution),
+            shared=opened.shared if opened.photo_count > 1 else None,
+        ).to(self.device)
+        if checkpoint.info is None:
+            self.listener.warning(
+                f"{path} comes from another program: its light is converted, and its textures are taken as Principled maps."
+            )
+
+    def photo_picture(self, index: int) -> NDArray[np.float32] | None:
+        """The copy of a photo, (H, W, 3) sRGB code values 0..1, or None when there is none."""
+        path = self.output / f"photo_{index}.png"
+        return read_image(path)[..., :3] if path.is_file() else None
+
+    def _save_loss_curve(self, number: int, report: StageReport) -> None:
+        from .pictures import save_loss_curve
+
+        save_loss_curve(self.output / "checkpoints" / f"stage{number}_loss.png", report.losses, STAGES[number - 1])
+
+
+def stage_function(
+    number: int,
+) -> Callable[[FaceModel, list[View], FaceState, Config, Listener], tuple[FaceState, StageReport]]:
+    """The function that fits stage 1, 2 or 3; imported when it is needed."""
+    if number == 1:
+        from .fitting.pose import fit_pose
+
+        return fit_pose
+    if number == 2:
+        from .fitting.photometric import fit_photometric
+
+        return fit_photometric
+    if number == 3:
+        from .fitting.textures import fit_textures
+
+        return fit_textures
+    raise ValueError(f"there is no stage {number}")
+
+
+def detached(state: FaceState) -> FaceState:
+    """The same state without gradients; the stages make their own."""
+    plain = {k: v.detach() for k, v in state.__dict__.items() if isinstance(v, torch.Tensor)}
+    return replace(state, **plain)
+
+
+def gather_photos(inputs: Sequence[Path]) -> list[Path]:
+    """All photos that files and folders stand for, in the order given; folders in natural order."""
+    return [photo for item in inputs for photo in list_photos(item)]
+
+
+def reduced(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) with its longer side at most `LARGEST_PHOTO` pixels."""
+    height, width = picture.shape[:2]
+    factor = LARGEST_PHOTO / max(height, width)
+    if factor >= 1:
+        return picture
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+
+
+@contextmanager
+def compute_threads(config: Config) -> Iterator[None]:
+    """Let torch use as many threads as the options say inside the block; more than free cores make it many times slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.threadCount())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -37,7 +37,7 @@ def srgb_to_linear(encoded: Values) -> Values:
     import torch
 
     size = encoded.abs()
-    # The clamp keeps the unused branch away from the power's infinite slope at zero, so gradients stay finite.
+    # The clamp keeps the unused branch away from the power's infinite slope at zero: gradients stay finite.
     bent = ((size.clamp_min(_ENCODED_KNEE) + 0.055) / 1.055) ** 2.4
     return torch.where(size <= _ENCODED_KNEE, encoded / 12.92, bent * encoded.sign())
 

@@ -295,7 +295,7 @@ def _is_shipped(file: Path) -> bool:
 
 
 def _split_line(line: str) -> tuple[str, str | None] | None:
-    """(key, value) of a line; None for blank lines, comments and section headings; value None if malformed."""
+    """(key, value) of a line, value None if malformed; None for blanks, comments and section headings."""
     text = _without_comment(line).strip()
     if not text or text.startswith(";") or (text.startswith("[") and text.endswith("]")):
         return None

@@ -68,16 +68,17 @@ def deep_pixels(data: bytes, picture: Image.Image) -> NDArray[np.float32] | None
     if pixels.ndim == 3 and pixels.shape[2] >= 3:
         pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
     if np.issubdtype(pixels.dtype, np.integer):
-        return (pixels / np.float32(np.iinfo(pixels.dtype).max)).astype(np.float32)
-    return pixels.astype(np.float32)
+        return np.asarray(pixels / np.float32(np.iinfo(pixels.dtype).max), dtype=np.float32)
+    return np.asarray(pixels, dtype=np.float32)
 
 
 def write_png(path: Path | str, values: NDArray[Any], srgb: bool = True, bits: int = 8) -> None:
     """Write a PNG through a temporary name, so that a reader never meets half of it.
 
-    `values`: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) floats 0..1 (clipped), or uint8, which is written as
-    it is. With `srgb`, floats are linear light and get the sRGB curve (never the alpha channel); without, they
-    are data and are written linearly. `bits`: 8 or 16 (16 only for one channel). Raises `OutputError`.
+    `values`: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) floats 0..1 (clipped), or uint8, which is written
+    as it is. With `srgb`, floats are linear light and get the sRGB curve (never the alpha channel);
+    without, they are data and are written linearly. `bits`: 8 or 16 (16 only for one channel).
+    Raises `OutputError`.
     """
     pixels = np.asarray(values)
     if pixels.ndim == 3 and pixels.shape[2] == 1:

@@ -32,7 +32,7 @@ class Option(Generic[T]):
         high: float | None = None,
         choices: tuple[str, ...] = (),
     ) -> None:
-        self.default = default
+        self.default: T = default
         self.text = text
         self.low = low
         self.high = high

@@ -232,7 +232,7 @@ def _number(tags: dict[int, Any], tag: int) -> float:
 
 
 def _is_srgb(profile: bytes) -> bool:
-    """Whether a colour profile is sRGB under one of its usual names, so that converting would only cost bits."""
+    """Whether a colour profile calls itself sRGB, so that converting would only cost precision."""
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         name = ImageCms.getProfileDescription(opened)

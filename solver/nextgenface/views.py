@@ -73,7 +73,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Crop:
-    """A square cut out of a photo: pixel_fit = (pixel_photo - (x0, y0)) * scale; `size` fitted pixels a side."""
+    """A square cut out of a photo: pixel_fit = (pixel_photo - (x0, y0)) * scale, `size` pixels a side."""
 
     x0: float
     y0: float
@@ -82,11 +82,11 @@ class Crop:
 
     def to_fit(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """(..., 2) pixels of the photo to pixels of the fitted picture."""
-        return (points - np.array((self.x0, self.y0))) * self.scale
+        return np.asarray((points - np.array((self.x0, self.y0))) * self.scale)
 
     def to_photo(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """(..., 2) pixels of the fitted picture to pixels of the photo."""
-        return points / self.scale + np.array((self.x0, self.y0))
+        return np.asarray(points / self.scale + np.array((self.x0, self.y0)))
 
     def K_to_fit(self, K: NDArray[np.float64]) -> NDArray[np.float64]:
         """(3, 3) intrinsics of the photo to those of the fitted picture."""
@@ -131,7 +131,7 @@ class View:
         return self.crop.to_fit(np.array((self.photo_width / 2, self.photo_height / 2)))
 
     def K(self, focal: float | None = None) -> NDArray[np.float64]:
-        """(3, 3) intrinsics of the fitted picture for a focal length in fitted pixels (default: the start)."""
+        """(3, 3) intrinsics of the fitted picture for a focal length in fitted pixels (default: start)."""
         f = self.focal if focal is None else float(focal)
         return np.array(((f, 0, self.principal[0]), (0, f, self.principal[1]), (0, 0, 1.0)))
 
@@ -178,8 +178,8 @@ def face_views(photos: Sequence[Photo], landmarks: Sequence[Landmarks], config: 
 def fitted_size(faces: Sequence[Landmarks], config: Config) -> int:
     """Side of the fitted picture for these faces (landmarks in pixels of their photos).
 
-    `maxResolution`, or less (a multiple of 16) where even the largest crop would have to be enlarged more than
-    fourfold to reach it.
+    `maxResolution`, or less (a multiple of 16) where even the largest crop would have to be enlarged
+    more than fourfold to reach it.
     """
     useful = LARGEST_ENLARGEMENT * max(_crop_side(face) for face in faces)
     return int(min(config.maxResolution, max(64, int(np.ceil(useful / 16)) * 16)))
@@ -207,11 +207,11 @@ def choose_focal(photo: Photo, crop: Crop, config: Config) -> tuple[float, float
 def resample(
     linear: NDArray[np.float32], alpha: NDArray[np.float32] | None, crop: Crop
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The crop of a picture (H, W, 3) as (S, S, 3), and its validity (S, S) = transparency x inside the photo.
+    """The crop of a picture (H, W, 3) as (S, S, 3), and its validity (S, S) = alpha inside the photo.
 
     Reduction averages exactly the area each new pixel covers; enlargement is Catmull-Rom. Colours are
-    weighted with validity, so that what is transparent or beyond the border does not bleed in. Where nothing is
-    valid the picture is 0.
+    weighted with validity, so that what is transparent or beyond the border does not bleed in. Where
+    nothing is valid the picture is 0.
     """
     height, width = linear.shape[:2]
     rows, top = _filter(crop.y0, crop.scale, crop.size, height)
@@ -220,7 +220,8 @@ def resample(
     weight = np.ones((rows.shape[1], columns.shape[1]), np.float32) if alpha is None else alpha[y, x]
     covered = rows @ weight @ columns.T
     image = np.stack([rows @ (linear[y, x, c] * weight) @ columns.T for c in range(3)], axis=-1)
-    valid = np.clip(covered, 0.0, 1.0)
+    # Rounding of the filters must not make a whole pixel look 0.9999999 valid.
+    valid = np.where(covered > 1.0 - 1e-4, 1.0, np.maximum(covered, 0.0))
     inside = valid > 1e-3
     image = np.where(inside[..., None], image / np.where(inside, covered, 1.0)[..., None], 0.0)
     # Catmull-Rom overshoots at edges; light is never negative.

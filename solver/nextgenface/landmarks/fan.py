@@ -46,9 +46,10 @@ class FanDetector:
     def from_files(cls, weights: str = "", device: str = "cpu") -> FanDetector:
         """The network of the package face-alignment.
 
-        `weights`: empty for the package's cache; a file with the weights of 2DFAN-4 (a state dictionary or
-        TorchScript); or a folder that holds `2DFAN4*` and, for the boxes, `s3fd*`. Raises `EnvironmentProblem`
-        when the package or its weights are missing, `ConfigError` when a named file is.
+        `weights`: empty for the package's cache; a file with the weights of 2DFAN-4 (a state dictionary
+        or TorchScript); or a folder that holds `2DFAN4*` and, for the boxes, `s3fd*`. Raises
+        `EnvironmentProblem` when the package or its weights are missing, `ConfigError` when a named
+        file is.
         """
         landmark_file, box_file = _weight_files(weights)
         package = _package()
@@ -70,8 +71,8 @@ class FanDetector:
         except OSError as error:
             raise EnvironmentProblem(
                 f"the weights of fan cannot be fetched or read ({error}); fetch 2DFAN4 and s3fd from "
-                "https://www.adrianbulat.com/downloads/python-fan/ and name their folder with the option fanWeights, "
-                "or use lamdmarksDetectorType = mediapipe"
+                "https://www.adrianbulat.com/downloads/python-fan/ and name their folder with the option "
+                "fanWeights, or use lamdmarksDetectorType = mediapipe"
             ) from error
 
         def find_boxes(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -80,7 +81,7 @@ class FanDetector:
         return cls(network, find_boxes, device)
 
     def detect(self, srgb8: NDArray[np.uint8]) -> list[Landmarks]:
-        """Faces in an upright (H, W, 3) 8-bit sRGB picture, largest first: the guide's 62 iBUG points each."""
+        """Faces in an upright (H, W, 3) 8-bit sRGB picture, largest first; the guide's 62 iBUG points."""
         faces = [self._landmarks(srgb8, box) for box in self._find_boxes(srgb8)]
         return sorted(faces, key=lambda face: -face.size)
 
@@ -97,7 +98,7 @@ class FanDetector:
         both = np.stack([cut, cut[:, ::-1]]).transpose(0, 3, 1, 2).astype(np.float32) / 255.0
         with torch.no_grad():
             maps = [self._heat_maps(torch.from_numpy(one[None].copy())) for one in both]
-        # The mirrored picture's maps, mirrored back and with left and right exchanged, halve the detector's bias.
+        # The mirrored picture's maps, mirrored back, take away the network's preference for one side.
         heat = (maps[0] + maps[1][IBUG68_MIRROR][:, :, ::-1]) / 2
         points, peaks = decode_heat_maps(heat)
         return Landmarks(
@@ -144,7 +145,7 @@ def load_network(file: Path, device: str) -> torch.nn.Module:
     import torch
 
     try:
-        scripted: torch.nn.Module = torch.jit.load(str(file), map_location=device)  # type: ignore[no-untyped-call]
+        scripted: torch.nn.Module = torch.jit.load(str(file), map_location=device)
         return scripted
     except RuntimeError:
         pass  # not TorchScript: a state dictionary

@@ -106,7 +106,8 @@ def _solutions() -> Any:
     solutions = getattr(mediapipe, "solutions", None)
     if solutions is None or not hasattr(solutions, "face_mesh"):
         raise EnvironmentProblem(
-            f"mediapipe {mediapipe.__version__} comes without its face mesh; give a face_landmarker.task with the "
-            "option landmarker (or NEXTGENFACE_LANDMARKER), or install mediapipe 0.10.21 on Python 3.11 or 3.12"
+            f"mediapipe {mediapipe.__version__} comes without its face mesh; give a face_landmarker.task "
+            "with the option landmarker (or NEXTGENFACE_LANDMARKER), or use Python 3.11 or 3.12 with "
+            "mediapipe 0.10.21"
         )
     return solutions

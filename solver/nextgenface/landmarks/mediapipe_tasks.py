@@ -28,7 +28,8 @@ class FaceLandmarkerDetector:
                 from mediapipe.tasks.python import BaseOptions, vision
         except ImportError as error:
             raise EnvironmentProblem(
-                "the landmark detector needs the package mediapipe, which is missing; run: pip install mediapipe"
+                "the landmark detector needs the package mediapipe, which is missing; "
+                "run: pip install mediapipe"
             ) from error
         self._image: Any = mediapipe.Image
         self._format: Any = mediapipe.ImageFormat.SRGB
@@ -46,7 +47,7 @@ class FaceLandmarkerDetector:
                 self._find_landmarks(np.zeros((256, 256, 3), np.uint8))
         except (OSError, RuntimeError, ValueError) as error:
             raise EnvironmentProblem(
-                f"{task} is not a usable face_landmarker.task ({str(error).splitlines()[0]}); download it again"
+                f"{task} is not a usable face_landmarker.task ({_first_line(error)}); download it again"
             ) from error
 
     def detect(self, srgb8: NDArray[np.uint8]) -> list[Landmarks]:
@@ -72,3 +73,7 @@ class FaceLandmarkerDetector:
             blendshapes = {score.category_name: float(score.score) for score in scores}
             faces.append(from_mediapipe(points, len(square), blendshapes or None))
         return faces
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

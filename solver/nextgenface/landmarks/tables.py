@@ -7,10 +7,17 @@ jaw points between ear and chin, which slide along the cheek instead of marking 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
+from nextgenface.paths import asset
+
 MEDIAPIPE_COUNT = 468
+
+IRIS_MIRROR: NDArray[np.int64] = np.array([5, 8, 7, 6, 9, 0, 3, 2, 1, 4], dtype=np.int64)
+"""(10,) mirror image of each iris point; an iris is its centre, image right, top, image left, bottom."""
 
 IBUG68_IN_MEDIAPIPE: NDArray[np.int64] = np.array(
     [
@@ -31,7 +38,7 @@ IBUG68_IN_MEDIAPIPE: NDArray[np.int64] = np.array(
         323,
         454,
         356,
-    ]  # jaw, image left to right
+    ]  # jaw from image left
     + [70, 63, 105, 66, 107, 336, 296, 334, 293, 300]  # brows
     + [168, 197, 5, 4]  # ridge of the nose
     + [98, 97, 2, 326, 327]  # under the nose
@@ -70,5 +77,22 @@ side (image right) to the chin and up again. On a turned head these points follo
 IBUG68_JAW: NDArray[np.int64] = np.arange(17, dtype=np.int64)
 """(17,) iBUG's outline, ear to ear."""
 
+EYE_CORNERS = {"mediapipe": (33, 263), "ibug68": (36, 45)}
+"""Scheme -> outer corners of the right and the left eye (image left, image right on an upright head)."""
+
 OUTLINE = {"mediapipe": FACE_OVAL, "ibug68": IBUG68_JAW}
 """Scheme -> landmarks on the outline of the face, which may slide along the silhouette."""
+
+
+@lru_cache(maxsize=1)
+def mediapipe_mirror() -> NDArray[np.int64]:
+    """(468,) index of each MediaPipe landmark's mirror image, itself on the mid-line.
+
+    Read off the canonical face, which is exactly symmetric: left and right are the signs of x.
+    """
+    with np.load(asset("canonical_face.npz")) as template:
+        places = np.asarray(template["V"], dtype=np.float64)
+    differences = places[:, None] * (-1.0, 1.0, 1.0) - places[None]
+    order = np.asarray(np.abs(differences).sum(axis=-1).argmin(axis=1), dtype=np.int64)
+    order.setflags(write=False)
+    return order

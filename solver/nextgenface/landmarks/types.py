@@ -11,15 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextgenface.errors import NoFaceError
+from nextgenface.landmarks.tables import EYE_CORNERS
 
 if TYPE_CHECKING:
     from nextgenface.views import Crop
 
 log = logging.getLogger(__name__)
 
-CUT_WARN = 0.0
-CUT_REFUSE = 0.10
-"""Share of a face's landmarks outside the photo: above the first it is warned about, above the second refused."""
+CUT_REFUSE = 0.15
+"""Share of a face (area of the box of its landmarks) outside the photo above which it is refused."""
+
+LYING = 60.0
+"""Degrees of roll above which the photo was probably turned."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,18 @@ class Landmarks:
             irises=None if self.irises is None else crop.to_fit(self.irises),
         )
 
+    @property
+    def roll(self) -> float:
+        """Degrees by which the line between the eyes is turned clockwise in the picture; 0 = upright."""
+        right, left = (self.points[self.indices == index][0] for index in EYE_CORNERS[self.scheme])
+        return float(np.degrees(np.arctan2(left[1] - right[1], left[0] - right[0])))
+
+    def share_outside(self, width: int, height: int) -> float:
+        """Share of the box's area that lies beyond the border of a picture of that size, 0..1."""
+        x0, y0, x1, y1 = self.box
+        inside = max(0.0, min(x1, width) - max(x0, 0.0)) * max(0.0, min(y1, height) - max(y0, 0.0))
+        return 1.0 - inside / max((x1 - x0) * (y1 - y0), 1e-9)
+
     def outside(self, width: int, height: int) -> NDArray[np.bool_]:
         """(L,) whether each point lies beyond the border of a picture of that size."""
         return np.asarray((self.points < 0).any(axis=1) | (self.points > (width, height)).any(axis=1))
@@ -85,8 +100,9 @@ def select_face(faces: Sequence[Landmarks], number: int, photo: str, width: int,
     """The face to reconstruct: the largest for `number` 0 or 1, the second largest for 2, and so on.
 
     `photo` names the picture in messages; `width`, `height` are its size in pixels. A face with more
-    than a tenth of its landmarks beyond the border is refused; with fewer, those landmarks get weight
-    0 (their places are guesses) and the log says so. Raises `NoFaceError`.
+    than 15 % of its area beyond the border is refused; with less, the landmarks out there get weight
+    0 (their places are guesses) and the log says so. A face that lies on its side is warned about.
+    Raises `NoFaceError`.
     """
     if not faces:
         raise NoFaceError(
@@ -98,16 +114,18 @@ def select_face(faces: Sequence[Landmarks], number: int, photo: str, width: int,
         found = "only one face was" if len(faces) == 1 else f"only {len(faces)} faces were"
         raise NoFaceError(f"{found} found in {photo}; face {number} does not exist, choose a smaller number")
     face = faces[position]
-    outside = face.outside(width, height)
-    share = float(outside.mean())
+    share = face.share_outside(width, height)
     if share > CUT_REFUSE:
         raise NoFaceError(
             f"the face in {photo} is cut by the border of the picture ({share:.0%} of it lies outside); "
             "use a photo that shows the whole face"
         )
-    if share > CUT_WARN:
+    if abs(face.roll) > LYING:
         log.warning(
-            "%s: the face touches the border (%.0f %% of its landmarks lie outside)", photo, share * 100
+            "%s: the face lies on its side (turned by %.0f degrees); turn the photo", photo, face.roll
         )
+    outside = face.outside(width, height)
+    if outside.any():
+        log.warning("%s: the face is cut by the border (%.0f %% of it lies outside)", photo, share * 100)
         face = replace(face, weights=np.where(outside, 0.0, face.weights))
     return face

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nextgenface.errors import OutputError
+from nextgenface.files import write_text
 
 
 def saveObj(
@@ -56,14 +56,8 @@ def saveObj(
     corners = np.repeat(triangles.astype(np.int64) + 1, 3, axis=1)
     _write_rows(text, "f %d/%d/%d %d/%d/%d %d/%d/%d", corners)
     material = f"newmtl face\nKd 1 1 1\nKa 0 0 0\nKs 0 0 0\nillum 1\nmap_Kd {textureFileName}\n"
-    try:
-        target.write_text(text.getvalue(), encoding="utf-8")
-        target.with_name(materialFileName).write_text(material, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write the mesh {target}: {error.strerror or error}. "
-            "Choose another folder or free some space."
-        ) from error
+    write_text(target.with_name(materialFileName), material)
+    write_text(target, text.getvalue())
 
 
 def _array(value: Any) -> NDArray[Any]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nextgenface.errors import NextGenFaceError, OutputError
+from nextgenface.errors import NextGenFaceError
+from nextgenface.files import write_bytes
 
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -62,16 +63,8 @@ def write_ply(
         triangles["count"] = 3
         triangles["index"] = faces
         header += [f"element face {len(triangles)}", "property list uchar int vertex_indices"]
-    try:
-        with open(path, "wb") as file:
-            file.write(("\n".join([*header, "end_header"]) + "\n").encode("ascii"))
-            file.write(rows.tobytes())
-            file.write(triangles.tobytes())
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write the mesh {path}: {error.strerror or error}. "
-            "Choose another folder or free some space."
-        ) from error
+    text = ("\n".join([*header, "end_header"]) + "\n").encode("ascii")
+    write_bytes(Path(path), text + rows.tobytes() + triangles.tobytes())
 
 
 def read_ply(path: str | os.PathLike[str]) -> PlyMesh:

@@ -224,7 +224,8 @@ def build_sensor(
 
     samples: per pixel and pass, stratified together (correlated multi-jittering has a quarter of the noise
     of independent samples here); near, far: clip distances in mm. Box reconstruction filter, so a pixel is
-    the mean over its square and alpha is coverage. Raises ValueError for cameras Mitsuba cannot represent (skew, unequal focal lengths).
+    the mean over its square and alpha is coverage. Raises ValueError for cameras Mitsuba cannot represent
+    (skew, unequal focal lengths).
     """
     mi = mitsuba()
     K = np.asarray(camera.K, np.float64)

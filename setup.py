@@ -1,4 +1,4 @@
-"""Tells setuptools about the one folder that lies outside the package: the assets. The rest is in pyproject.toml."""
+"""Tells setuptools of the one folder outside the package: the assets. The rest is in pyproject.toml."""
 
 from pathlib import Path
 

@@ -4,8 +4,8 @@
     python3 tools/environments.py --all-blenders   and every other Blender whose Python is on this machine
     python3 tools/environments.py solver bpy-4.5   just these
 
-Each lies in .venv/<name> and is stamped with the hash of its lock, so a second run has nothing to do and takes
-a second. Standard library only; runs with any Python 3.8 or newer.
+Each lies in .venv/<name> and is stamped with the hash of its lock, so a second run has nothing to do and
+takes a second. Standard library only; runs with any Python 3.8 or newer.
 """
 
 from __future__ import annotations
@@ -116,11 +116,12 @@ def run_logged(command: list, log: Path, what: str) -> None:
     if code != 0:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
         telling = [line for line in lines if re.match(r"\s*(ERROR|error|fatal|OSError)", line)] or lines
+        quoted = "\n    ".join(telling[-8:])
         raise SetupError(
-            what + " failed:\n    " + "\n    ".join(telling[-8:]) + "\n  Everything pip said is in " + str(log) + ". "
+            f"{what} failed:\n    {quoted}\n  Everything that was said is in {log}. "
             "If the package registry could not be reached, run the same command again."
         )
-    say("  %-58s %4.0f s" % (what, time.time() - started))
+    say(f"  {what:<58} {time.time() - started:4.0f} s")
 
 
 def make(environment: Environment, version: str, python: Path) -> None:
@@ -129,8 +130,10 @@ def make(environment: Environment, version: str, python: Path) -> None:
     need = SMALLEST_FREE_GB["solver" if environment.is_solver else "bpy"]
     free = shutil.disk_usage(str(VENVS)).free / 1e9
     if free < need:
-        raise SetupError("%s needs about %.0f GB, only %.1f GB are free in %s." % (environment.name, need, free, VENVS))
-    say("%s: making %s with Python %s (%s)" % (environment.name, environment.folder, version, python))
+        raise SetupError(
+            f"{environment.name} needs about {need:.0f} GB, only {free:.1f} GB are free in {VENVS}."
+        )
+    say(f"{environment.name}: making {environment.folder} with Python {version} ({python})")
     if environment.folder.exists():
         shutil.rmtree(str(environment.folder))
     log = VENVS / (environment.name + ".log")
@@ -151,7 +154,9 @@ def make(environment: Environment, version: str, python: Path) -> None:
 
 def install_project(environment: Environment) -> None:
     """Put this checkout and its commands into the solver's environment; repeated when pyproject changes."""
-    project = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + (ROOT / "setup.py").read_bytes()).hexdigest()
+    project = hashlib.sha256(
+        (ROOT / "pyproject.toml").read_bytes() + (ROOT / "setup.py").read_bytes()
+    ).hexdigest()
     stamp = read_stamp(environment)
     if stamp.get("project") == project:
         return
@@ -172,11 +177,11 @@ def check_imports(environment: Environment, install_libraries: bool) -> None:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode == 0:
             break
-        last = (done.stderr.strip().splitlines() or ["it ended with code %d" % done.returncode])[-1]
+        last = (done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1]
         packages = system_libraries.missing_packages()
         if packages and install_libraries and attempt == "first" and system_libraries.install(packages):
             continue
-        message = "%s is installed, but does not start: %s" % (environment.name, last)
+        message = f"{environment.name} is installed, but does not start: {last}"
         if packages:
             message += "\n  System libraries are missing. Install them and run this again:\n    "
             message += system_libraries.install_line(packages)
@@ -197,9 +202,13 @@ def ensure_llvm(solver: Environment) -> None:
     )
 
     def selected() -> list:
-        done = subprocess.run([str(solver.python), "-c", query], capture_output=True, text=True, errors="replace")
+        done = subprocess.run(
+            [str(solver.python), "-c", query], capture_output=True, text=True, errors="replace"
+        )
         if done.returncode != 0:
-            raise SetupError("Mitsuba does not render: " + (done.stderr.strip().splitlines() or ["no message"])[-1])
+            raise SetupError(
+                "Mitsuba does not render: " + (done.stderr.strip().splitlines() or ["no message"])[-1]
+            )
         return list(json.loads(done.stdout.strip().splitlines()[-1]))
 
     variant, library = selected()
@@ -222,15 +231,14 @@ def ensure(environment: Environment, install_libraries: bool = False) -> str:
     """Bring one environment up to date and return its Python version. Raises SetupError."""
     if is_current(environment):
         version = read_stamp(environment)["python"]
-        say("%s: up to date (Python %s)" % (environment.name, version))
+        say(f"{environment.name}: up to date (Python {version})")
     else:
         found = interpreters.find(list(environment.pythons))
         if found is None:
             wanted = " or ".join(environment.pythons)
             raise SetupError(
-                "%s needs Python %s with its venv module, which was not found on PATH, among pyenv's versions "
-                "or in /usr/bin.\n  On Debian: sudo apt-get install python%s-venv"
-                % (environment.name, wanted, environment.pythons[0])
+                f"{environment.name} needs Python {wanted} with its venv module, which was not found on PATH, "
+                f"among pyenv's versions or in /usr/bin.\n  On Debian: sudo apt-get install python{environment.pythons[0]}-venv"
             )
         version, python = found
         make(environment, version, python)
@@ -283,14 +291,14 @@ def main(arguments: list) -> int:
             if interpreters.find(list(environment.pythons)):
                 wanted.append(environment)
             else:
-                say("%s: left out, there is no Python %s here" % (environment.name, environment.pythons[0]))
+                say(f"{environment.name}: left out, there is no Python {environment.pythons[0]} here")
     failed = []
     for environment in wanted:
         try:
             ensure(environment, options.install_system_libraries)
         except SetupError as problem:
             failed.append(environment.name)
-            say("%s: %s" % (environment.name, problem))
+            say(f"{environment.name}: {problem}")
     if failed:
         say("Not ready: " + ", ".join(failed))
         return 1

@@ -8,15 +8,13 @@ import sys
 import urllib.request
 from pathlib import Path
 
-ADDRESS = (
-    "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
-)
+ADDRESS = "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
 SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
 VARIABLE = "NEXTGENFACE_LANDMARKER"
 
 
 def user_data_dir() -> Path:
-    """The folder that nextgenface.paths.user_data_dir() names; asked of that module, which needs no package."""
+    """The folder that nextgenface.paths.user_data_dir() names; that module needs no packages."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "solver"))
     try:
         from nextgenface.paths import user_data_dir as folder
@@ -39,11 +37,11 @@ def ensure() -> str:
             content = response.read()
     except OSError as problem:
         return (
-            "face_landmarker.task is missing and could not be fetched (%s). With Python 3.13 faces are found only "
-            "with it: download %s, and put it at %s or name it in %s." % (problem, ADDRESS, target, VARIABLE)
+            f"face_landmarker.task is missing and could not be fetched ({problem}). With Python 3.13 faces are "
+            f"found only with it: download {ADDRESS}, and put it at {target} or name it in {VARIABLE}."
         )
     if hashlib.sha256(content).hexdigest() != SHA256:
-        return "face_landmarker.task from %s is not the file that was expected; it was not kept." % ADDRESS
+        return f"face_landmarker.task from {ADDRESS} is not the file that was expected; it was not kept."
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
     partial.write_bytes(content)

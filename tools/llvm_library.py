@@ -1,7 +1,8 @@
 """Unpacks Debian's LLVM library into a folder, without root, where the machine has none that works.
 
-`apt-get download` needs no rights, and `dpkg-deb -x` unpacks anywhere. The libraries that LLVM itself needs
-and the machine lacks are fetched the same way and put beside it; nextgenface.rendering.probe_child loads them.
+`apt-get download` needs no rights, and `dpkg-deb -x` unpacks anywhere. The libraries that LLVM itself
+needs and the machine lacks are fetched the same way and put beside it; nextgenface.rendering.probe_child
+loads them.
 """
 
 from __future__ import annotations
@@ -104,9 +105,8 @@ def unpack_llvm(target: Path) -> Path:
         partial.mkdir()
         archive = Archive(work)
         package = _first_available(archive, partial)
-        library = max(
-            (path for path in partial.glob("libLLVM*") if not path.is_symlink()), key=lambda p: p.stat().st_size
-        )
+        libraries = [path for path in partial.glob("libLLVM*") if not path.is_symlink()]
+        library = max(libraries, key=lambda path: path.stat().st_size)
         for _ in range(10):  # what was fetched may itself need something
             missing = missing_libraries(library)
             packages = sorted({name for name in map(package_of, missing) if name})
@@ -126,7 +126,7 @@ def unpack_llvm(target: Path) -> Path:
 
 
 def _first_available(archive: Archive, target: Path) -> str:
-    """Unpack the first LLVM package that can be had, with the machine's package lists, then with fresh ones."""
+    """Unpack the first LLVM package to be had: with the machine's package lists, then with fresh ones."""
     problem = UnpackError("no LLVM package is known")
     for fresh in (False, True):
         if fresh:

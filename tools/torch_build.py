@@ -49,4 +49,7 @@ def pip_options(python: Path, requirement: str) -> tuple[list[str], str]:
     version = resolved_version(python, requirement, [*quick, "--extra-index-url", CPU_INDEX])
     if version is not None and version.endswith("+cpu"):
         return ["--extra-index-url", CPU_INDEX], "the build for the CPU, from PyTorch's own index"
-    return [], "the normal build with CUDA (6 GB on disk), because PyTorch's index of CPU builds cannot be reached"
+    return (
+        [],
+        "the normal build with CUDA (6 GB on disk), because PyTorch's index of CPU builds cannot be reached",
+    )

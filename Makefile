@@ -1,0 +1,41 @@
+# Everything a newcomer needs. `make demo` and `make test` set up what is missing first.
+
+PYTHON ?= $(firstword $(shell command -v python3 python3.13 python3.12 python3.11 2>/dev/null) python3)
+DATA ?= ../shared/faces/dev
+OUT ?= out
+SETUP_FLAGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-blenders demo test bench extension lock clean distclean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## make the solver's environment and one with Blender as a module
+	@$(PYTHON) tools/environments.py $(SETUP_FLAGS)
+
+setup-blenders:  ## … and one for every other Blender whose Python is here (4.2, 4.5, 5.2)
+	@$(PYTHON) tools/environments.py --all-blenders $(SETUP_FLAGS)
+
+demo: setup  ## a public-domain portrait becomes out/demo/demo.blend and a picture of it
+	@$(PYTHON) tools/demo.py
+
+test: setup  ## style, types, and all tests
+	@$(PYTHON) tools/run_tests.py
+
+bench: setup  ## accuracy on synthetic heads in DATA, and the speed of one step
+	.venv/solver/bin/python benchmarks/accuracy.py --data $(DATA) --out $(OUT)/bench
+	.venv/solver/bin/python benchmarks/speed.py
+
+extension: setup  ## the zip that Blender installs, in out/
+	@$(PYTHON) tools/extension.py $(OUT)
+
+lock:  ## resolve the dependencies anew and rewrite requirements/
+	@$(PYTHON) tools/lock.py
+
+clean:  ## remove what runs and tests have left
+	rm -rf $(OUT) build dist .pytest_cache .mypy_cache .ruff_cache
+	find . -path ./.venv -prune -o -type d -name __pycache__ -print0 | xargs -0 -r rm -rf
+
+distclean: clean  ## … and the environments
+	rm -rf .venv solver/*.egg-info

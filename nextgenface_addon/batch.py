@@ -1,6 +1,6 @@
 """Photos to a .blend without a window.
 
-    blender -b --python nextgenface_addon/batch.py -- --input PHOTO --output DIR --save face.blend --render face.png
+    blender -b --python nextgenface_addon/batch.py -- --input PHOTO --output DIR --save face.blend
     python nextgenface_addon/batch.py -- …            (where the bpy module is installed)
 
 Works from a clone without installing anything into Blender. Exit codes: 0 done, 1 unexpected error,
@@ -25,14 +25,25 @@ class BatchError(Exception):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="batch.py", description="Reconstruct a head from photos into a .blend file.")
+    parser = argparse.ArgumentParser(
+        prog="batch.py", description="Reconstruct a head from photos into a .blend file."
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", type=Path, nargs="+", metavar="PHOTO", help="photos, or folders of photos")
-    source.add_argument("--results", type=Path, nargs="+", metavar="FOLDER", help="import finished results instead")
+    source.add_argument(
+        "--results", type=Path, nargs="+", metavar="FOLDER", help="import finished results instead"
+    )
     parser.add_argument("--output", type=Path, help="folder for the results; each photo gets a folder in it")
     parser.add_argument("--save", type=Path, metavar="FILE.blend", help="where to save the scene")
-    parser.add_argument("--render", type=Path, metavar="FILE.png", help="render from the photo's camera with Cycles")
-    parser.add_argument("--render-samples", type=int, default=128, metavar="N", help="upper limit (default 128)")
+    parser.add_argument(
+        "--render", type=Path, metavar="FILE.png", help="render from the photo's camera with Cycles"
+    )
+    parser.add_argument(
+        "--render-samples", type=int, default=128, metavar="N", help="upper limit (default 128)"
+    )
+    parser.add_argument(
+        "--denoise", action=argparse.BooleanOptionalAction, default=True, help="remove the noise"
+    )
     parser.add_argument("--show-world", action="store_true", help="show the light behind the head")
     parser.add_argument("--over-photo", action="store_true", help="put the rendered head over the photo")
     parser.add_argument("--config", type=Path, metavar="FILE.ini", help="solver options")
@@ -41,10 +52,16 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", type=Path, help="continue from a stageN_output.pickle")
     for stage in (1, 2, 3):
         parser.add_argument(f"--skipStage{stage}", action="store_true", help=f"do not run stage {stage}")
-    parser.add_argument("--face", type=int, default=0, metavar="N", help="which face of a photo, by size (default 0)")
+    parser.add_argument(
+        "--face", type=int, default=0, metavar="N", help="which face of a photo, by size (default 0)"
+    )
     parser.add_argument("--solver-python", metavar="PATH", help="Python of the solver's environment")
-    parser.add_argument("--pack", action=argparse.BooleanOptionalAction, default=True, help="images in the .blend")
-    parser.add_argument("--keep-scene", action="store_true", help="add to the open file instead of an empty scene")
+    parser.add_argument(
+        "--pack", action=argparse.BooleanOptionalAction, default=True, help="images in the .blend"
+    )
+    parser.add_argument(
+        "--keep-scene", action="store_true", help="add to the open file instead of an empty scene"
+    )
     return parser
 
 
@@ -85,7 +102,7 @@ def say(text: str) -> None:
 
 
 def solve(options: argparse.Namespace) -> list[Path]:
-    """Run the solver; returns the results folders. One folder per photo, or one for all with a shared identity."""
+    """Run the solver; returns the results folders: one per photo, or one for all with a shared identity."""
     from nextgenface_addon.jobs import JobRequest
     from nextgenface_addon.solver_python import find_solver_python, solver_folder
 
@@ -124,7 +141,7 @@ def unique_folders(output: Path, names: list[str]) -> list[Path]:
 
 
 def run_job(folder: Path, request: object, python: Path, solver_path: Path | None) -> None:
-    """Run one job to its end, printing its progress. Raises BatchError, or KeyboardInterrupt when cancelled."""
+    """Run one job to its end, printing progress. Raises BatchError, or KeyboardInterrupt when cancelled."""
     from nextgenface_addon.jobs import Job, JobRequest, JobStatus
 
     assert isinstance(request, JobRequest)
@@ -146,7 +163,7 @@ def run_job(folder: Path, request: object, python: Path, solver_path: Path | Non
     def stop(number: int, frame: FrameType | None) -> None:
         job.cancel()
 
-    # Blender ignores Ctrl-C while a script runs, so it is caught here; the solver saves a checkpoint and ends.
+    # Blender ignores Ctrl-C while a script runs, so it is caught here; the solver ends with a checkpoint.
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         status = job.wait(show, interval=0.2)
@@ -163,14 +180,16 @@ def run_job(folder: Path, request: object, python: Path, solver_path: Path | Non
 def build_scene(folders: list[Path], options: argparse.Namespace) -> str:
     """Import the results into an empty scene; returns the name of the photo camera to render from."""
     import bpy
+
     from nextgenface_addon.scene.importer import ImportOptions, import_result
+    from nextgenface_addon.scene.takeover import Mode
 
     if not options.keep_scene:
         bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     camera = ""
     for i, folder in enumerate(folders):
         first = i == 0
-        takeover = "NEVER" if not first else "AUTO" if options.keep_scene else "ALWAYS"
+        takeover: Mode = "NEVER" if not first else "AUTO" if options.keep_scene else "ALWAYS"
         report = import_result(
             None, folder, ImportOptions(pack=options.pack, takeover=takeover, show_world=options.show_world)
         )
@@ -184,7 +203,7 @@ def build_scene(folders: list[Path], options: argparse.Namespace) -> str:
     return camera
 
 
-def prepare_cycles(samples: int) -> None:
+def prepare_cycles(samples: int, *, denoise: bool = True) -> None:
     """Cycles on the processor with a bounded number of samples, adaptive, denoised where the build can."""
     import bpy
 
@@ -195,8 +214,8 @@ def prepare_cycles(samples: int) -> None:
     scene.cycles.use_adaptive_sampling = True
     scene.cycles.adaptive_threshold = 0.01
     scene.cycles.seed = 0
+    scene.cycles.use_denoising = denoise
     try:
-        scene.cycles.use_denoising = True
         scene.cycles.denoiser = "OPENIMAGEDENOISE"
     except TypeError:  # the enum lacks it in builds without the denoiser
         scene.cycles.use_denoising = False
@@ -266,7 +285,7 @@ def run(options: argparse.Namespace) -> None:
         raise BatchError("Nothing to do: give --save FILE.blend, --render FILE.png or both.")
     folders = [path.absolute() for path in options.results] if options.results else solve(options)
     camera = build_scene(folders, options)
-    prepare_cycles(options.render_samples)
+    prepare_cycles(options.render_samples, denoise=options.denoise)
     if options.save:
         save(options.save)
     if options.render:

@@ -1,4 +1,4 @@
-"""Client of a job folder: starts the solver, follows its events, cancels it, finds jobs again. No bpy in here.
+"""Client of a job folder: starts, follows and cancels the solver, finds jobs again. No bpy in here.
 
 The solver is a child process with its own Python. What it is to do stands in `job.json`; what it does it
 writes to `events.jsonl`, one JSON object a line; it has finished when `result.json` is there. Nothing else
@@ -7,6 +7,7 @@ passes between the two, so the same code serves Blender's window, headless Blend
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 State = Literal["created", "running", "finished", "failed", "cancelled", "stopped"]
 
@@ -28,7 +29,12 @@ CONSOLE_FILE = "console.log"
 LOG_FILE = "solver.log"
 
 STAGES = ("pose", "photometric", "textures", "render")
-STAGE_TITLES = {"pose": "Pose", "photometric": "Shape and light", "textures": "Textures", "render": "Final picture"}
+STAGE_TITLES = {
+    "pose": "Pose",
+    "photometric": "Shape and light",
+    "textures": "Textures",
+    "render": "Final picture",
+}
 
 EXIT_OK = 0
 EXIT_USER_ERROR = 2
@@ -110,7 +116,7 @@ class JobStatus:
 
 
 class EventReader:
-    """Reads the new complete lines of an event file; tolerates a missing file, garbage and half-written lines."""
+    """Reads an event file's new complete lines; tolerates a missing file, garbage and half-written lines."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -178,7 +184,9 @@ def apply_event(status: JobStatus, event: Mapping[str, Any], folder: Path) -> Jo
         return replace(status, error=event["text"])
     if kind == "done":
         result = event.get("result")
-        return replace(status, result=folder / (result if isinstance(result, str) else RESULT_FILE), fraction=1.0)
+        return replace(
+            status, result=folder / (result if isinstance(result, str) else RESULT_FILE), fraction=1.0
+        )
     return status
 
 
@@ -243,27 +251,30 @@ class Job:
     def start(self, request: JobRequest, python: Path, solver_path: Path | None = None) -> None:
         """Write `job.json` and start `python -B -m nextgenface.job FOLDER`.
 
-        Raises JobError when the folder cannot be written, the Python cannot be started, or a job runs there already.
+        Raises JobError when the folder cannot be written, the Python cannot be started, or a job runs there.
         """
         if self._process is not None:
             raise JobError("This job has been started already.")
         running = describe_job(self.folder)
         if running is not None and running.state == "running":
-            raise JobError(f"A job is still running in {self.folder}. Cancel it or choose another output folder.")
+            raise JobError(
+                f"A job is still running in {self.folder}. Cancel it or choose another output folder."
+            )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             # Events and the process record of an earlier run would be read as this one's.
             for name in (EVENTS_FILE, PROCESS_FILE):
                 (self.folder / name).unlink(missing_ok=True)
             write_json(self.folder / JOB_FILE, request.to_json())
-            console: BinaryIO = open(self.folder / CONSOLE_FILE, "wb")
+            console = open(self.folder / CONSOLE_FILE, "wb")  # noqa: SIM115 - closed by `with console` below
         except OSError as error:
-            raise JobError(f"The job folder {self.folder} cannot be written: {error.strerror or error}.") from error
+            raise JobError(
+                f"The job folder {self.folder} cannot be written: {error.strerror or error}."
+            ) from error
         # A group of its own: a terminal's Ctrl-C reaches Blender only, and cancelling is done by `cancel()`.
+        flags = 0
         if sys.platform == "win32":
-            options: dict[str, Any] = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-        else:
-            options = {"start_new_session": True}
+            flags = subprocess.CREATE_NEW_PROCESS_GROUP
         with console:
             try:
                 self._process = subprocess.Popen(
@@ -272,16 +283,23 @@ class Job:
                     stdout=console,
                     stderr=subprocess.STDOUT,
                     env=solver_environment(solver_path),
-                    **options,
+                    creationflags=flags,
+                    start_new_session=sys.platform != "win32",
                 )
             except OSError as error:
-                raise JobError(f"The solver's Python {python} cannot be started: {error.strerror or error}.") from error
-        record = {"pid": self._process.pid, "started": process_start_time(self._process.pid), "time": time.time()}
+                raise JobError(
+                    f"The solver's Python {python} cannot be started: {error.strerror or error}."
+                ) from error
+        record = {
+            "pid": self._process.pid,
+            "started": process_start_time(self._process.pid),
+            "time": time.time(),
+        }
         write_json(self.folder / PROCESS_FILE, record)
         self.status = JobStatus(state="running")
 
     def poll(self) -> JobStatus:
-        """Read new events and the process's state; never blocks. Also climbs the ladder of a cancelled job."""
+        """Read new events and the process's state; never blocks. Also follows up on a cancelled job."""
         if self.status.done or self._process is None:
             return self.status
         code = self._process.poll()
@@ -293,14 +311,15 @@ class Job:
         else:
             self.status = self._ended(code)
             record = _read_json(self.folder / PROCESS_FILE) | {"exit_code": code, "state": self.status.state}
-            try:
+            # Only a convenience for `find_jobs`; a full disk is reported by the solver itself.
+            with contextlib.suppress(OSError):
                 write_json(self.folder / PROCESS_FILE, record)
-            except OSError:
-                pass  # only a convenience for `find_jobs`; a full disk is reported by the solver itself
         return self.status
 
     def cancel(self) -> None:
-        """Ask the solver to stop after the current step. `poll()` terminates, then kills it if it does not."""
+        """Ask the solver to stop after the current step. `poll()` terminates, then kills it if it does
+        not.
+        """
         if self._process is None or self._process.poll() is not None or self._cancel_times:
             return
         self._cancel_times.append(time.monotonic())
@@ -343,14 +362,21 @@ class Job:
 
 
 def explain_exit(code: int, folder: Path) -> str:
-    """A sentence on an exit code for which the solver itself wrote no error event, with the end of its output."""
+    """A sentence on an exit code for which the solver itself wrote no error event, with the end of its
+    output.
+    """
     tail = _tail(folder / CONSOLE_FILE)
     if code == EXIT_USER_ERROR and tail:
         return tail.splitlines()[-1]
     if "No module named" in tail and "nextgenface" in tail.splitlines()[-1]:
-        sentence = "The solver is not installed in the chosen Python. Run 'make setup' or choose another Python."
+        sentence = (
+            "The solver is not installed in the chosen Python. Run 'make setup' or choose another Python."
+        )
     elif code in (-signal.SIGTERM, -9) or code == 137:
-        sentence = "The solver was ended by the system, most often because memory ran out. Try a smaller maxResolution."
+        sentence = (
+            "The solver was ended by the system, most often because memory ran out. "
+            "Try a smaller maxResolution."
+        )
     elif code < 0:
         sentence = f"The solver crashed (signal {-code}). Run nextgenface-doctor to check its environment."
     else:
@@ -360,17 +386,17 @@ def explain_exit(code: int, folder: Path) -> str:
 
 def interrupt(pid: int) -> None:
     """Ask a process to stop: SIGINT, or CTRL_BREAK on Windows (needs a process group of its own there)."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it may just have ended
         if sys.platform == "win32":
             os.kill(pid, signal.CTRL_BREAK_EVENT)
         else:
             os.kill(pid, signal.SIGINT)
-    except (ProcessLookupError, PermissionError):
-        pass  # it has just ended
 
 
 def process_start_time(pid: int) -> int | None:
-    """A number that distinguishes two processes that had the same id; None where the system does not tell (not Linux)."""
+    """A number that distinguishes two processes that had the same id; None where the system does not tell
+    (not Linux).
+    """
     try:
         # The command name, field 2, may hold spaces and brackets; the start time is field 22.
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])

@@ -1,5 +1,7 @@
 """The sidebar of the 3D View, tab NextGenFace. `draw()` only reads what is in memory."""
 
+from __future__ import annotations
+
 import bpy
 
 from . import session
@@ -11,8 +13,17 @@ class NEXTGENFACE_UL_photos(bpy.types.UIList):
     bl_idname = "NEXTGENFACE_UL_photos"
 
     def draw_item(
-        self, context, layout, data, item, icon, active_data, active_property, index=0, flt_flag=0
-    ) -> None:  # the signature is Blender's
+        self,
+        context: bpy.types.Context,
+        layout: bpy.types.UILayout,
+        data: bpy.types.AnyType,
+        item: bpy.types.AnyType,
+        icon: int,
+        active_data: bpy.types.AnyType,
+        active_property: str,
+        index: int = 0,
+        flt_flag: int = 0,
+    ) -> None:
         layout.label(text=bpy.path.basename(item.path), icon="IMAGE_DATA", translate=False)
 
 
@@ -54,7 +65,9 @@ class NEXTGENFACE_PT_main(bpy.types.Panel):
             if now.job is not None:
                 layout.label(text=now.status.text(), translate=False)
             for line in now.message.splitlines()[:4]:
-                layout.label(text=line, icon="ERROR" if now.status.state == "failed" else "INFO", translate=False)
+                layout.label(
+                    text=line, icon="ERROR" if now.status.state == "failed" else "INFO", translate=False
+                )
 
 
 class NEXTGENFACE_PT_import(bpy.types.Panel):

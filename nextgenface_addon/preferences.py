@@ -1,6 +1,6 @@
 """Settings of this computer."""
 
-from typing import Optional
+# mypy: disable-error-code="valid-type"
 
 import bpy
 
@@ -15,8 +15,8 @@ class NextGenFacePreferences(bpy.types.AddonPreferences):
 
     solver_python: bpy.props.StringProperty(
         name="Solver Python",
-        description="Python of the environment the solver is installed in. Empty: the NEXTGENFACE_PYTHON variable, "
-        "then the environment that 'make setup' made",
+        description="Python of the environment the solver is installed in. Empty: "
+        "the NEXTGENFACE_PYTHON variable, then the environment that 'make setup' made",
         subtype="FILE_PATH",
     )
 
@@ -24,10 +24,14 @@ class NextGenFacePreferences(bpy.types.AddonPreferences):
         self.layout.prop(self, "solver_python")
 
 
-def solver_python(context: bpy.types.Context) -> Optional[str]:
+def solver_python(context: bpy.types.Context) -> str | None:
     """The preference, or None when it is empty or the add-on was registered without being installed."""
     addon = context.preferences.addons.get(ADDON)
-    return addon.preferences.solver_python or None if addon is not None and addon.preferences is not None else None
+    return (
+        addon.preferences.solver_python or None
+        if addon is not None and addon.preferences is not None
+        else None
+    )
 
 
 CLASSES = (NextGenFacePreferences,)

@@ -3,6 +3,8 @@
 No `from __future__ import annotations` in modules with property annotations: Blender evaluates them itself.
 """
 
+# mypy: disable-error-code="valid-type"
+
 import bpy
 
 TAKEOVER_ITEMS = (
@@ -29,20 +31,24 @@ class NextGenFaceSettings(bpy.types.PropertyGroup):
     active_photo: bpy.props.IntProperty(name="Active Photo", default=0, min=0)
     output: bpy.props.StringProperty(
         name="Output",
-        description="Folder for the results; each photo gets a folder in it. Empty: a folder beside the .blend file, "
-        "or beside the first photo",
+        description="Folder for the results; each photo gets a folder in it. Empty: "
+        "a folder beside the .blend file, or beside the first photo",
         subtype="DIR_PATH",
     )
     shared_identity: bpy.props.BoolProperty(
         name="Same Person",
-        description="All photos show one person, who gets one head with a camera and an expression for each photo",
+        description="All photos show one person, who gets one head, with a camera and an expression for each",
         default=True,
     )
     config: bpy.props.StringProperty(
-        name="Settings File", description="An .ini file with solver options. Empty: the defaults", subtype="FILE_PATH"
+        name="Settings File",
+        description="An .ini file with solver options. Empty: the defaults",
+        subtype="FILE_PATH",
     )
     pack: bpy.props.BoolProperty(
-        name="Pack Images", description="Keep the images in the .blend file instead of linking to them", default=True
+        name="Pack Images",
+        description="Keep the images in the .blend file instead of linking to them",
+        default=True,
     )
     takeover: bpy.props.EnumProperty(
         name="Use Photo's View", description="When the scene takes the photo's view", items=TAKEOVER_ITEMS

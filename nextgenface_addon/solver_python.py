@@ -1,6 +1,7 @@
 """Finds the Python that runs the solver. No bpy in here.
 
-The solver needs PyTorch and Mitsuba, which never enter Blender's own process; it has an environment of its own.
+The solver needs PyTorch and Mitsuba, which never enter Blender's own process; it has an environment of its
+own.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ def package_root() -> Path:
 def solver_folder() -> Path | None:
     """`<root>/solver` when the solver's source lies beside the add-on, to be put on PYTHONPATH."""
     folder = package_root() / "solver"
-    return folder if (folder / "nextgenface" / "__init__.py").is_file() or (folder / "nextgenface").is_dir() else None
+    return (
+        folder
+        if (folder / "nextgenface" / "__init__.py").is_file() or (folder / "nextgenface").is_dir()
+        else None
+    )
 
 
 def environment_python(environment: Path) -> Path:
@@ -38,7 +43,8 @@ def find_solver_python(argument: str | None = None, preference: str | None = Non
     """The solver's Python: argument, NEXTGENFACE_PYTHON, the add-on's preference, `<root>/.venv/solver`.
 
     What somebody named explicitly is used or refused; only what nobody named is searched for.
-    The path is made absolute but symbolic links are kept: a virtual environment is recognised by its own `python`.
+    The path is made absolute but symbolic links are kept: a virtual environment is recognised by its own
+    `python`.
     """
     named = (
         ("--solver-python", argument),
@@ -52,7 +58,9 @@ def find_solver_python(argument: str | None = None, preference: str | None = Non
         if path.is_dir():  # people also name the environment's folder
             path = environment_python(path)
         if not path.is_file():
-            raise SolverPythonError(f"{source} names {path}, which does not exist. Correct it or leave it empty.")
+            raise SolverPythonError(
+                f"{source} names {path}, which does not exist. Correct it or leave it empty."
+            )
         return path
     path = environment_python(package_root() / ".venv" / "solver")
     if path.is_file():

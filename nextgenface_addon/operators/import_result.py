@@ -1,5 +1,7 @@
 """Import of a finished results folder."""
 
+# mypy: disable-error-code="valid-type"
+
 from pathlib import Path
 
 import bpy
@@ -19,13 +21,17 @@ class NEXTGENFACE_OT_import_result(bpy.types.Operator):
     directory: bpy.props.StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
     filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
     pack: bpy.props.BoolProperty(
-        name="Pack Images", description="Keep the images in the .blend file instead of linking to them", default=True
+        name="Pack Images",
+        description="Keep the images in the .blend file instead of linking to them",
+        default=True,
     )
     takeover: bpy.props.EnumProperty(
         name="Use Photo's View", description="When the scene takes the photo's view", items=TAKEOVER_ITEMS
     )
     show_world: bpy.props.BoolProperty(
-        name="Show Light", description="Show the light's map behind the head instead of transparency", default=False
+        name="Show Light",
+        description="Show the light's map behind the head instead of transparency",
+        default=False,
     )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:

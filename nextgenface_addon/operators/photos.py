@@ -1,5 +1,7 @@
 """The list of photos."""
 
+# mypy: disable-error-code="valid-type"
+
 from pathlib import Path
 
 import bpy

@@ -1,8 +1,11 @@
 """Running the solver from the panel.
 
 An application timer follows the job instead of a modal operator: a modal operator would keep Blender from
-saving automatically for as long as it runs. Without a window there are no timers, so there the operator waits.
+saving automatically for as long as it runs. Without a window there are no timers, so there the operator
+waits.
 """
+
+# mypy: disable-error-code="valid-type"
 
 import os
 from pathlib import Path
@@ -18,7 +21,9 @@ POLL_SECONDS = 0.2
 
 
 def output_folder(settings: bpy.types.PropertyGroup) -> Path:
-    """The folder that results go into: the chosen one, else beside the .blend, else beside the first photo."""
+    """The folder that results go into: the chosen one, else beside the .blend, else beside the first
+    photo.
+    """
     if settings.output:
         return Path(bpy.path.abspath(settings.output))
     if bpy.data.filepath:
@@ -48,7 +53,9 @@ class NEXTGENFACE_OT_run(bpy.types.Operator):
         photos = [Path(bpy.path.abspath(photo.path)) for photo in settings.photos]
         for photo in photos:
             if not photo.is_file():
-                self.report({"ERROR"}, f"The photo {photo} does not exist. Remove it from the list or put it back.")
+                self.report(
+                    {"ERROR"}, f"The photo {photo} does not exist. Remove it from the list or put it back."
+                )
                 return {"CANCELLED"}
         folder = output_folder(settings) / photos[0].stem
         request = JobRequest(
@@ -140,7 +147,7 @@ def _import_from_timer(status: JobStatus) -> str:
     """Import into the scene that the job was started from; returns what is to be said."""
     now = session.current()
     if bpy.data.filepath != now.blend_path or now.scene_name not in bpy.data.scenes:
-        return f"Finished. Another file is open now; import {status.result and status.result.parent} where you want it."
+        return f"Finished. Another file is open now; import {now.job and now.job.folder} where you want it."
     window = next((w for w in bpy.context.window_manager.windows if w.scene.name == now.scene_name), None)
     if window is None:
         return "Finished. The scene is not shown in any window; use Import Result."

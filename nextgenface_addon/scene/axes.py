@@ -35,9 +35,11 @@ def camera_matrix(R: NDArray[np.floating], t: NDArray[np.floating]) -> NDArray[n
 def lens_settings(
     K: NDArray[np.floating], width: int, height: int, sensor_width: float
 ) -> tuple[float, float, float, float, float]:
-    """(lens mm, shift_x, shift_y, pixel_aspect_x, pixel_aspect_y) of a Blender camera with horizontal sensor fit.
+    """(lens mm, shift_x, shift_y, pixel_aspect_x, pixel_aspect_y) of a Blender camera with horizontal
+    sensor fit.
 
-    Blender's shifts are in units of the fitted side, which is the picture's width here. Pixels that are not square
+    Blender's shifts are in units of the fitted side, which is the picture's width here. Pixels that are not
+    square
     (fx ≠ fy) become Blender's pixel aspect, whose smaller number is always 1; its vertical unit is then one
     pixel height, aspect_y/aspect_x pixel widths.
     """

@@ -17,7 +17,8 @@ BACKGROUND_ALPHA = 1.0
 def build_camera(
     owner: Owner, role: str, name: str, photo: PhotoResult, head: bpy.types.Object, *, pack: bool
 ) -> bpy.types.Object:
-    """Create or update the camera of one photo, as a child of the head so that it follows when the head is moved.
+    """Create or update the camera of one photo, as a child of the head so that it follows when the head is
+    moved.
 
     Its pose and lens are results: an update sets them again.
     """
@@ -28,7 +29,9 @@ def build_camera(
         data.display_size = 0.05  # the head is 0.2 m; Blender's default would dwarf it
         data.clip_start = 0.001
     data = camera_object.data
-    lens, shift_x, shift_y, aspect_x, aspect_y = lens_settings(photo.K, photo.width, photo.height, SENSOR_WIDTH)
+    lens, shift_x, shift_y, aspect_x, aspect_y = lens_settings(
+        photo.K, photo.width, photo.height, SENSOR_WIDTH
+    )
     data.type = "PERSP"
     data.sensor_fit = "HORIZONTAL"
     data.sensor_width = SENSOR_WIDTH
@@ -36,7 +39,8 @@ def build_camera(
     data.lens = lens
     data.shift_x, data.shift_y = shift_x, shift_y
     distance = float(photo.t[2]) * METRES_PER_MM
-    # Near enough for a hand held close to the lens, with the ratio that the depth buffer of the viewport bears.
+    # Near enough for a hand held close to the lens, with the ratio that the depth buffer of the viewport
+    # bears.
     data.clip_start = min(0.01, max(distance * 0.01, 1e-4))
     data.clip_end = max(100.0, distance * 10.0)
     camera_object.parent = head
@@ -46,7 +50,9 @@ def build_camera(
     data["nextgenface_resolution"] = [photo.width, photo.height]
     data["nextgenface_pixel_aspect"] = [aspect_x, aspect_y]
     if "photo" in photo.files:
-        image = load_image(owner, f"{role}/photo", photo.files["photo"], "sRGB", name=f"{name} photo", pack=pack)
+        image = load_image(
+            owner, f"{role}/photo", photo.files["photo"], "sRGB", name=f"{name} photo", pack=pack
+        )
         _show_behind(data, image)
     return camera_object
 
@@ -58,6 +64,8 @@ def _show_behind(data: bpy.types.Camera, image: bpy.types.Image) -> None:
     background.image = image
     background.source = "IMAGE"
     background.display_depth = "BACK"
-    background.frame_method = "STRETCH"  # photo and frame have the same shape, also with pixels that are not square
+    background.frame_method = (
+        "STRETCH"  # photo and frame have the same shape, also with pixels that are not square
+    )
     background.alpha = BACKGROUND_ALPHA
     data.show_background_images = True

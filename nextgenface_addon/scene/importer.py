@@ -112,7 +112,9 @@ def import_result(
         if not report.updated:
             report.hidden = takeover.hide_startup_objects(scene)
     elif any(list(camera.data["nextgenface_pixel_aspect"]) != [1.0, 1.0] for camera in cameras):
-        report.warnings.append("The photo's pixels are not square; set the scene's pixel aspect to see it undistorted.")
+        report.warnings.append(
+            "The photo's pixels are not square; set the scene's pixel aspect to see it undistorted."
+        )
     return report
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import bpy
 
-from .images import is_grey, load_image
+from .images import ColourSpace, is_grey, load_image
 from .mesh import UV_NAME
 from .owned import Owner
 from .results_folder import PhotoResult
 
-# Index of refraction at which a specular level of 0.5 means a reflectance of 0.04 straight on, as in the solver.
+# Index of refraction at which a specular level of 0.5 means a reflectance of 0.04 straight on, as in the
+# solver.
 SKIN_IOR = 1.5
 
-_MAPS = (
+_MAPS: tuple[tuple[str, str, ColourSpace, str, float], ...] = (
     # file, socket, colour space, node name, height in the editor
     ("diffuse", "Base Color", "sRGB", "NextGenFace Diffuse", 300.0),
     ("specular", "Specular IOR Level", "Non-Color", "NextGenFace Specular", 0.0),
@@ -20,7 +21,9 @@ _MAPS = (
 )
 
 
-def build_material(owner: Owner, role: str, name: str, photo: PhotoResult, *, pack: bool) -> bpy.types.Material:
+def build_material(
+    owner: Owner, role: str, name: str, photo: PhotoResult, *, pack: bool
+) -> bpy.types.Material:
     """Create or update the material of one person.
 
     On update the images of our own nodes are renewed; nodes and links the artist changed stay as they are.
@@ -81,7 +84,9 @@ def _link(
 
 
 def _link_uv(tree: bpy.types.NodeTree, node: bpy.types.Node) -> None:
-    """Name the UV map, so that the skin stays where it is when the artist adds another one and makes it active."""
+    """Name the UV map, so that the skin stays where it is when the artist adds another one and makes it
+    active.
+    """
     uv = tree.nodes.get("NextGenFace UV")
     if uv is None:
         uv = tree.nodes.new("ShaderNodeUVMap")

@@ -13,7 +13,8 @@ UV_NAME = "UVMap"
 
 
 def build_head(owner: Owner, role: str, name: str, geometry: Geometry) -> tuple[bpy.types.Object, bool]:
-    """Create or update the head object; returns it and whether its topology is unchanged since the last import.
+    """Create or update the head object; returns it and whether its topology is unchanged since the last
+    import.
 
     An existing object keeps its transform, modifiers, materials and, with the same topology, the artist's own
     vertex groups, UV maps and shape keys.

@@ -24,7 +24,9 @@ class Owner:
         return f"{self.prefix}|{role}"
 
     def find(self, collection: Any, role: str) -> Any | None:
-        """The datablock with this role in `bpy.data.<collection>`, or None. Linked libraries are not ours to change."""
+        """The datablock with this role in `bpy.data.<collection>`, or None. Linked libraries are not ours
+        to change.
+        """
         key = self.key(role)
         for block in collection:
             if block.library is None and block.get(PROPERTY) == key:

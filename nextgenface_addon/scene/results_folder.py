@@ -86,7 +86,9 @@ def read_results(folder: Path) -> ResultsFolder:
         raise ResultsError(f"{folder} is not a folder. Choose the folder that holds result.json.")
     path = folder / "result.json"
     if not path.is_file():
-        job = " The job has not finished: let it run, or resume it." if (folder / "job.json").is_file() else ""
+        job = (
+            " The job has not finished: let it run, or resume it." if (folder / "job.json").is_file() else ""
+        )
         raise ResultsError(f"{folder} holds no result.json, so it is not a finished result.{job}")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -113,7 +115,9 @@ def read_results(folder: Path) -> ResultsFolder:
     for photo in photos:
         known = names.setdefault(photo.identity, photo.geometry)
         if known != photo.geometry:
-            raise ResultsError(f"{path}: identity {photo.identity} has two geometries, {known} and {photo.geometry}.")
+            raise ResultsError(
+                f"{path}: identity {photo.identity} has two geometries, {known} and {photo.geometry}."
+            )
         if photo.identity not in geometries:
             geometries[photo.identity] = read_geometry(_inside(folder, photo.geometry))
         count = len(geometries[photo.identity].expression_offsets)
@@ -162,7 +166,9 @@ def _integer(entry: Mapping[str, Any], key: str, default: int | None, what: str)
     return value
 
 
-def _photo(entry: object, position: int, folder: Path, default_geometry: str, warnings: list[str]) -> PhotoResult:
+def _photo(
+    entry: object, position: int, folder: Path, default_geometry: str, warnings: list[str]
+) -> PhotoResult:
     if not isinstance(entry, dict):
         raise ResultsError(f"result.json: photo {position} is not a JSON object.")
     name = entry.get("name")
@@ -219,18 +225,28 @@ def read_geometry(path: Path) -> Geometry:
         with np.load(path, allow_pickle=False) as archive:
             data = {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise ResultsError(f"{path} is missing or damaged ({error}). Run the reconstruction again.") from error
+        raise ResultsError(
+            f"{path} is missing or damaged ({error}). Run the reconstruction again."
+        ) from error
 
     def floats(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Array `key` with the given shape, where -1 is any length."""
         value = data.get(key)
-        ok = value is not None and value.dtype.kind in "fiu" and value.ndim == len(shape)
-        if not ok or any(want not in (-1, have) for want, have in zip(shape, value.shape, strict=True)):
+        if (
+            value is None
+            or value.dtype.kind not in "fiu"
+            or value.ndim != len(shape)
+            or any(want not in (-1, have) for want, have in zip(shape, value.shape, strict=True))
+        ):
             text = "×".join("any" if n < 0 else str(n) for n in shape)
-            raise ResultsError(f"{path}: {key} is missing or not of shape {text}. Run the reconstruction again.")
+            raise ResultsError(
+                f"{path}: {key} is missing or not of shape {text}. Run the reconstruction again."
+            )
         result = np.ascontiguousarray(value, dtype=np.float32)
         if not np.isfinite(result).all():
-            raise ResultsError(f"{path}: {key} holds values that are not finite. Run the reconstruction again.")
+            raise ResultsError(
+                f"{path}: {key} holds values that are not finite. Run the reconstruction again."
+            )
         return result
 
     neutral = floats("neutral_vertices", (-1, 3))
@@ -238,7 +254,9 @@ def read_geometry(path: Path) -> Geometry:
     faces = floats("faces", (-1, 3))
     indices = np.ascontiguousarray(data["faces"], dtype=np.int32)
     if count == 0 or len(faces) == 0 or indices.min() < 0 or indices.max() >= count:
-        raise ResultsError(f"{path}: the faces do not fit the {count} vertices. Run the reconstruction again.")
+        raise ResultsError(
+            f"{path}: the faces do not fit the {count} vertices. Run the reconstruction again."
+        )
     extent = float(np.ptp(neutral, axis=0).max())
     if not math.isfinite(extent) or extent <= 0:
         raise ResultsError(f"{path}: all vertices are in one place. Run the reconstruction again.")
@@ -253,6 +271,8 @@ def read_geometry(path: Path) -> Geometry:
         expression_offsets=floats("expression_offsets", (-1, count, 3)),
         blendshape_names=tuple(str(name) for name in names),
         blendshape_deltas=(
-            floats("blendshape_deltas", (len(names), count, 3)) if has_shapes else np.zeros((0, count, 3), np.float32)
+            floats("blendshape_deltas", (len(names), count, 3))
+            if has_shapes
+            else np.zeros((0, count, 3), np.float32)
         ),
     )

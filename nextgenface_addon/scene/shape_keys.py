@@ -64,7 +64,9 @@ def build_shape_keys(head: bpy.types.Object, photos: Sequence[PhotoResult], geom
     basis.data.foreach_set("co", neutral.ravel())
 
     offsets = [geometry.expression_offsets[photo.expression_index] for photo in photos]
-    for name, offset in zip([*expressions, *blendshapes], [*offsets, *geometry.blendshape_deltas], strict=True):
+    for name, offset in zip(
+        [*expressions, *blendshapes], [*offsets, *geometry.blendshape_deltas], strict=True
+    ):
         block = keys.key_blocks.get(name)
         if block is None:
             block = head.shape_key_add(name=name, from_mix=False)

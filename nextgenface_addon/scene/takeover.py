@@ -21,7 +21,9 @@ _STARTUP_WORLD_GREY = 0.0509
 
 
 def should_take_over(scene: bpy.types.Scene, owner: Owner, mode: Mode) -> bool:
-    """AUTO takes over a scene that holds nothing but Blender's startup objects and world, or our own earlier import."""
+    """AUTO takes over a scene that holds nothing but Blender's startup objects and world, or our own
+    earlier import.
+    """
     if mode != "AUTO":
         return mode == "ALWAYS"
     if scene.camera is not None and not (owner.owns(scene.camera) or is_startup_object(scene.camera)):
@@ -29,7 +31,8 @@ def should_take_over(scene: bpy.types.Scene, owner: Owner, mode: Mode) -> bool:
     if scene.world is not None and not (owner.owns(scene.world) or _is_startup_world(scene.world)):
         return False
     if owner.updated:
-        # The artist may have added things around the head since; it is enough that they kept our camera and world.
+        # The artist may have added things around the head since; it is enough that they kept our camera and
+        # world.
         return owner.owns(scene.camera) and owner.owns(scene.world)
     return all(owner.owns(item) or is_startup_object(item) for item in scene.objects)
 
@@ -58,7 +61,9 @@ def _is_startup_world(world: bpy.types.World) -> bool:
 
 
 def hide_startup_objects(scene: bpy.types.Scene) -> list[str]:
-    """Hide the startup cube, which would enclose the head, and the startup light, which is not in the photo."""
+    """Hide the startup cube, which would enclose the head, and the startup light, which is not in the
+    photo.
+    """
     hidden = []
     for item in scene.objects:
         if is_startup_object(item) and item.type in ("MESH", "LIGHT") and not item.hide_render:

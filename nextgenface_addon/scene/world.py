@@ -14,11 +14,16 @@ ENVIRONMENT_NODE = "NextGenFace Environment"
 def build_world(owner: Owner, role: str, name: str, photo: PhotoResult, *, pack: bool) -> bpy.types.World:
     """Create or update the world of one photo.
 
-    The file is written for Blender's own equirectangular mapping in world axes, so neither a rotation nor texture
-    coordinates are needed. The light belongs to the head at its imported orientation.
+    The file is written for Blender's own equirectangular mapping in world axes, so neither a rotation nor
+    texture coordinates are needed. The light belongs to the head at its imported orientation.
     """
     image = load_image(
-        owner, f"{role}/environment", photo.files["environment"], "Linear Rec.709", name=f"{name} light", pack=pack
+        owner,
+        f"{role}/environment",
+        photo.files["environment"],
+        "Linear Rec.709",
+        name=f"{name} light",
+        pack=pack,
     )
     world = owner.find(bpy.data.worlds, role)
     if world is None:

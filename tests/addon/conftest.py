@@ -1,0 +1,31 @@
+"""What the add-on's tests share. Tests that need Blender use the `bpy` fixture and are skipped without the
+module.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `synthetic`
+
+
+@pytest.fixture
+def bpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Blender's module with its factory startup scene (cube, light, camera)."""
+    module = pytest.importorskip("bpy")
+    module.ops.wm.read_factory_settings(use_empty=False)
+    yield module
+    module.ops.wm.read_factory_settings(use_empty=True)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A synthetic results folder with one photo, under a path that is not plain ASCII."""
+    from synthetic import Folder
+
+    return Folder().write(tmp_path / "Größe 1" / "Müller")

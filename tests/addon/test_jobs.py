@@ -1,0 +1,179 @@
+"""The client of a job folder, with a fake solver. No bpy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nextgenface_addon.jobs import EventReader, Job, JobError, JobRequest, JobStatus, describe_job, find_jobs
+
+
+@pytest.fixture
+def solver(tmp_path: Path) -> Path:
+    """A folder for PYTHONPATH whose `nextgenface.job` is the fake solver."""
+    package = tmp_path / "sölver" / "nextgenface"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    shutil.copy(Path(__file__).parent / "fake_solver.py", package / "job.py")
+    return package.parent
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "日本 out" / "Müller"
+
+
+def request(folder: Path, behaviour: str = "") -> JobRequest:
+    return JobRequest(input=[folder / "Foto ü.png"], output=folder, set={"behaviour": behaviour}, skip=[3])
+
+
+def run(folder: Path, solver: Path, behaviour: str = "") -> tuple[Job, list[JobStatus]]:
+    job, seen = Job(folder), []
+    job.start(request(folder, behaviour), Path(sys.executable), solver)
+    job.wait(seen.append, interval=0.02)
+    return job, seen
+
+
+def wait_for_stage(job: Job, stage: str) -> None:
+    end = time.monotonic() + 20
+    while job.poll().stage != stage:
+        assert time.monotonic() < end and not job.status.done
+        time.sleep(0.02)
+
+
+def test_finished_job_reports_its_stages_and_result(folder: Path, solver: Path) -> None:
+    job, seen = run(folder, solver)
+    assert job.status.state == "finished" and job.status.exit_code == 0
+    assert job.status.result == folder / "result.json"
+    assert job.status.warnings == ("Brille erkannt: größer",)
+    fractions = [status.fraction for status in seen]
+    assert fractions == sorted(fractions) and fractions[-1] == 1.0
+    assert {"pose", "textures"} & {status.stage for status in seen}
+    written = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    assert written == {
+        "schema": 1, "input": [str(folder / "Foto ü.png")], "output": str(folder), "config": None,
+        "set": {"behaviour": ""}, "sharedIdentity": False, "checkpoint": None, "skip": [3], "face": 0,
+        "parent_pid": None,
+    }  # fmt: skip
+    assert not list(solver.rglob("__pycache__")), "the solver's folder must not be written to"
+
+
+def test_garbage_between_events_is_passed_over(folder: Path, solver: Path) -> None:
+    job, _ = run(folder, solver, "garbage")
+    assert job.status.state == "finished"
+    assert job._events.bad_lines == 3
+    assert job.status.step == 1 and job.status.total == 2, "the line written in two halves was read whole"
+
+
+def test_a_flood_of_events_never_blocks_a_poll(folder: Path, solver: Path) -> None:
+    job = Job(folder)
+    job.start(request(folder, "flood"), Path(sys.executable), solver)
+    longest = 0.0
+    while not job.status.done:
+        before = time.perf_counter()
+        job.poll()
+        if not job.status.done:  # the last poll reads all that is left
+            longest = max(longest, time.perf_counter() - before)
+        time.sleep(0.005)
+    assert job.status.state == "finished" and job.status.stage == "textures"
+    assert longest < 1.0
+
+
+def test_cancel_stops_between_steps(folder: Path, solver: Path) -> None:
+    job = Job(folder)
+    job.start(request(folder, "slow"), Path(sys.executable), solver)
+    wait_for_stage(job, "textures")
+    assert [found.state for found in find_jobs(folder.parent)] == ["running"]
+    with pytest.raises(JobError, match="still running"):
+        Job(folder).start(request(folder), Path(sys.executable), solver)
+    before = time.monotonic()
+    job.cancel()
+    assert job.wait(interval=0.02).state == "cancelled"
+    assert time.monotonic() - before < 2.0
+    assert job.status.exit_code == 130
+    found = describe_job(folder)
+    assert found is not None and found.state == "cancelled"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to ignore")
+def test_a_solver_that_does_not_listen_is_killed(folder: Path, solver: Path) -> None:
+    job = Job(folder, cancel_grace=0.2, terminate_grace=0.2)
+    job.start(request(folder, "deaf"), Path(sys.executable), solver)
+    wait_for_stage(job, "textures")
+    job.cancel()
+    assert job.wait(interval=0.02).state == "cancelled"
+    assert job.status.exit_code == -signal.SIGKILL
+
+
+def test_errors_become_sentences(folder: Path, solver: Path) -> None:
+    user_error, _ = run(folder / "a", solver, "user_error")
+    assert user_error.status.state == "failed" and user_error.status.exit_code == 2
+    assert user_error.status.text() == "No face in photo.png. Use another photo."
+    crash, _ = run(folder / "b", solver, "crash")
+    assert crash.status.state == "failed" and "exit code 7" in crash.status.error
+    assert "out of luck" in crash.status.error and str(folder / "b" / "console.log") in crash.status.error
+    nothing, _ = run(folder / "c", solver, "no_result")
+    assert nothing.status.state == "failed" and "result.json" in nothing.status.error
+    if sys.platform != "win32":
+        killed, _ = run(folder / "d", solver, "killed")
+        assert killed.status.state == "failed" and "memory" in killed.status.error
+    states = {job.folder.name: job.state for job in find_jobs(folder)}
+    assert set(states.values()) == {"failed"} and {"a", "b", "c"} <= set(states)
+
+
+def test_missing_solver_and_missing_python_are_told_apart(folder: Path, tmp_path: Path) -> None:
+    job = Job(folder)
+    with pytest.raises(JobError, match="cannot be started"):
+        job.start(request(folder), tmp_path / "no-python")
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    python = bare / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    job = Job(folder)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    job.start(request(folder), python, empty)
+    assert "not installed" in job.wait(interval=0.02).text()
+
+
+def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(JobError, match="cannot be written"):
+        Job(tmp_path / "taken").start(request(tmp_path), Path(sys.executable))
+
+
+def test_a_new_run_does_not_read_the_old_runs_events(folder: Path, solver: Path) -> None:
+    run(folder, solver, "user_error")
+    job, _ = run(folder, solver)
+    assert job.status.state == "finished" and job.status.error == ""
+
+
+def test_jobs_are_found_again(folder: Path, solver: Path) -> None:
+    run(folder / "done", solver)
+    stopped = folder / "stopped"
+    stopped.mkdir()
+    (stopped / "job.json").write_text("{}")
+    (stopped / "process.json").write_text(json.dumps({"pid": 2**22 + 7, "started": 1}))
+    (folder / "no job").mkdir()
+    assert {job.folder.name: job.state for job in find_jobs(folder)} == {
+        "done": "finished",
+        "stopped": "stopped",
+    }
+    assert find_jobs(folder / "missing") == []
+
+
+def test_event_reader_survives_a_file_that_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    reader = EventReader(path)
+    assert reader.read() == []
+    path.write_bytes(b'{"event": "a"}\n{"event": "b"}\n{"ev')
+    assert [event["event"] for event in reader.read()] == ["a", "b"]
+    path.write_bytes(b'{"event": "c"}\n')
+    assert [event["event"] for event in reader.read()] == ["c"]
+    assert reader.bad_lines == 0

@@ -21,7 +21,9 @@ from . import __version__
 from .errors import CheckpointError
 from .facemodel.model import FaceModel
 from .files import write_bytes
-from .fitting.state import FaceState
+from .fitting.state import SH_BANDS, FaceState
+from .foreign import lobes_from_foreign_sh
+from .rendering.light import lobes_to_sh
 from .safe_pickle import read_plain_pickle
 
 SCHEMA = 1
@@ -201,10 +203,8 @@ def restore_state(
         if key in a:
             fields[name] = torch.from_numpy(a[key].copy())
     if info is None:
-        from .foreign import lobes_from_foreign_sh, to_standard_sh
-
         fields["environment"] = lobes_from_foreign_sh(fields["sh"])
-        fields["sh"] = to_standard_sh(fields["environment"])
+        fields["sh"] = lobes_to_sh(fields["environment"], SH_BANDS)
     else:
         for name in _EXTRA_FIELDS:
             if name != "principal" and info.get(name) is not None:

@@ -6,6 +6,7 @@ A solve talks to one `Listener` and knows nothing about terminals, files or Blen
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import time
@@ -99,6 +100,13 @@ class Tee(NullListener):
         """Whether any listener asks for a stop."""
         return any(listener.cancelled() for listener in self.listeners)
 
+    def close(self) -> None:
+        """Let those that keep something open on the screen finish it."""
+        for listener in self.listeners:
+            close = getattr(listener, "close", None)
+            if close is not None:
+                close()
+
 
 class CancelWhen(NullListener):
     """Asks for a stop once `condition` has been true; it is asked at most every `every` seconds."""
@@ -137,8 +145,21 @@ class PrintListener(NullListener):
         self.stream = stream
 
     def progress(self, stage: str, step: int, total: int, loss: float) -> None:
-        """Print one line."""
-        print(f"{stage} {step}/{total} loss {loss:.6g}", file=self.stream or sys.stdout, flush=True)
+        """Print one line; the final pictures have no loss."""
+        if stage != "render":
+            print(f"{stage} {step}/{total} loss {loss:.6g}", file=self.stream or sys.stdout, flush=True)
+
+
+class ListenerHandler(logging.Handler):
+    """Passes warnings of the package's loggers to a listener, so that they reach the terminal, Blender and result.json."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(logging.WARNING)
+        self.listener = listener
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass one message on."""
+        self.listener.warning(record.getMessage())
 
 
 class EtaClock:

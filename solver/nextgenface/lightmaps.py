@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .colour import encode_8bit
 from .rendering.light import lobe_weights
-from .rendering.sh import equirect_directions, sh_basis
+from .rendering.sh import sh_to_environment, smoothing_window
 
 BLENDER_FROM_MODEL = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 """(x, y, z) -> (x, -z, y): a face looks along -Y in Blender."""
@@ -20,9 +20,6 @@ LIGHT_FROM_CAMERA = np.diag([1.0, -1.0, -1.0])
 
 BLENDER_MAP_HEIGHT = 128
 """Rows of envMap_i.exr. The light lobes are 20 degrees wide, so finer maps would hold nothing more."""
-
-SMOOTHING_RADIANS = 0.25
-"""Width (standard deviation) of `smoothSh`: it damps the highest of 9 bands, which rings, to 11 percent."""
 
 
 def blender_directions(height: int) -> NDArray[np.float64]:
@@ -57,18 +54,13 @@ def blender_environment(
 def sh_environment(sh: Tensor, size: int, *, bands: int = 9, smooth: bool = False) -> NDArray[np.float32]:
     """The guide's square map (size, size, 3) of SH radiance (B^2, 3): light frame, rows +y to -y, never negative.
 
-    `bands` cuts the series; `smooth` convolves the sphere with a Gaussian, which in SH is a factor
-    exp(-l (l+1) s^2 / 2) on band l.
+    `bands` cuts the series; `smooth` blurs the light with a Gaussian on the sphere, which takes the ringing away.
     """
     used = min(bands, math.isqrt(sh.shape[0]))
-    coefficients = sh.detach().cpu().float()[: used * used].clone()
+    coefficients = sh.detach().cpu().float()[: used * used]
     if smooth:
-        for band in range(used):
-            factor = math.exp(-0.5 * band * (band + 1) * SMOOTHING_RADIANS**2)
-            coefficients[band * band : (band + 1) ** 2] *= factor
-    directions = equirect_directions(size, size).reshape(-1, 3).float()
-    radiance = sh_basis(directions, used).float() @ coefficients
-    return radiance.clamp(min=0).reshape(size, size, 3).numpy()
+        coefficients = coefficients * smoothing_window(used)[:, None]
+    return sh_to_environment(coefficients, size, size).numpy()
 
 
 def tone_mapped(radiance: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -23,6 +23,7 @@ from .images import read_image, write_png
 from .landmarks import Landmarks, create_detector, select_face
 from .measure import measured
 from .photos import Photo, list_photos, load_photo
+from .pictures import draw_landmarks, save_loss_curve
 from .views import View, face_view, fitted_size
 
 LARGEST_PHOTO = 4096
@@ -50,11 +51,16 @@ class Session:
         self.state: FaceState | None = None
         self.reports: dict[str, StageReport] = {}
 
+    @property
+    def name(self) -> str:
+        """What the result is called: the photo's name, or the folder's where there are several photos."""
+        return self.records[0].name if len(self.records) == 1 else self.output.name
+
     def open_photos(self, paths: Sequence[Path], *, shared: bool) -> None:
         """Decode photos, find their faces, and start the state at a mean face in front of each camera.
 
         Of several photos those without a usable face are left out with a warning. Copies of the photos go to
-        `photo_i.png`. Raises PhotoError (NoFaceError when no photo has a face).
+        `photo_i.png`, with their landmarks to `landmarks{i}.png`. Raises PhotoError (NoFaceError when no photo has a face).
         """
         found = self._find_faces(paths)
         size = fitted_size([landmarks for _, landmarks, _ in found], self.config)
@@ -66,7 +72,10 @@ class Session:
             records.append(
                 PhotoRecord(photo.name, str(path.absolute()), (photo.width, photo.height), (crop.x0, crop.y0, crop.scale))
             )
-            write_png(self.output / f"photo_{i}.png", reduced(photo.srgb8()))
+            copy = reduced(photo.srgb8())
+            write_png(self.output / f"photo_{i}.png", copy)
+            marked = draw_landmarks(copy, landmarks.points * (copy.shape[1] / photo.width), landmarks.weights)
+            write_png(self.output / f"landmarks{i}.png", marked)
         self.records = tuple(records)
         self.reports = {}
         self.state = initial_state(
@@ -114,7 +123,7 @@ class Session:
         for note in report.notes:
             self.listener.warning(note)
         self.save_checkpoint(self.output / "checkpoints" / f"stage{number}_output.pickle")
-        self._save_loss_curve(number, report)
+        save_loss_curve(self.output / "checkpoints" / f"stage{number}_loss.png", report.losses, name)
         return report
 
     def save_checkpoint(self, path: Path) -> None:
@@ -149,10 +158,6 @@ class Session:
         path = self.output / f"photo_{index}.png"
         return read_image(path)[..., :3] if path.is_file() else None
 
-    def _save_loss_curve(self, number: int, report: StageReport) -> None:
-        from .pictures import save_loss_curve
-
-        save_loss_curve(self.output / "checkpoints" / f"stage{number}_loss.png", report.losses, STAGES[number - 1])
 
 
 def stage_function(

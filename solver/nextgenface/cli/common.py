@@ -16,7 +16,7 @@ from typing import Any
 
 from ..config import Config
 from ..errors import Cancelled, ConfigError, NextGenFaceError
-from ..events import BarListener, CancelWhen, JsonlListener, Listener, QuietListener, Tee
+from ..events import BarListener, CancelWhen, JsonlListener, Listener, ListenerHandler, QuietListener, Tee
 
 EXIT_BUG = 1
 EXIT_USER = 2
@@ -53,18 +53,6 @@ class StopFlag:
     def listener(self) -> CancelWhen:
         """A listener that passes the request on to the solve."""
         return CancelWhen(lambda: self.requested)
-
-
-class ListenerHandler(logging.Handler):
-    """Passes warnings of the package's loggers to a listener, so that they reach the terminal, Blender and result.json."""
-
-    def __init__(self, listener: Listener) -> None:
-        super().__init__(logging.WARNING)
-        self.listener = listener
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Pass one message on."""
-        self.listener.warning(record.getMessage())
 
 
 @contextmanager

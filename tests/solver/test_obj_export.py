@@ -34,7 +34,7 @@ def test_obj_holds_the_mesh(tmp_path: Path, tensors: bool) -> None:
         arrays = [torch.tensor(array) for array in arrays]
         arrays[0].requires_grad_(True)
     path = tmp_path / "gesicht äö.obj"
-    saveObj(str(path), "material0.mtl", *arrays, "diffuseMap_0.png")
+    saveObj(str(path), "material0.mtl", arrays[0], arrays[1], arrays[2], arrays[3], "diffuseMap_0.png")
     rows = _read_obj(path)
     assert rows["mtllib"] == [["material0.mtl"]]
     assert np.allclose(np.array(rows["v"], float), VERTICES)

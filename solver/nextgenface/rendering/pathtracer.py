@@ -74,9 +74,9 @@ def render_final(
     """Path-trace the lit face in front of nothing (the environment lights it but is not seen).
 
     max_samples caps the samples per pixel; rendering stops earlier once the relative noise is below
-    noise_level. max_depth: path vertices (2 = direct light only). memory_mb bounds the samples in flight.
-    progress(samples, max_samples, noise) is called after each pass; cancelled() is asked there too and
-    raises Cancelled. The same seed, variant and settings give the same picture.
+    noise_level (0: never). max_depth: path vertices (2 = direct light only). memory_mb bounds the samples
+    in flight. progress(samples, max_samples, noise) is called after each pass; cancelled() is asked there
+    too and raises Cancelled. The same seed, variant and settings give the same picture.
     """
     return _render_lit(
         geometry, skin_bsdf(textures, geometry.uv), camera, environment,
@@ -196,7 +196,7 @@ def _render_lit(
                 ) from error
     if scale < 1:
         picture = _enlarged(picture, full.width, full.height)
-    if picture.noise > noise_level and math.isfinite(picture.noise):
+    if 0 < noise_level < picture.noise and math.isfinite(picture.noise):
         warnings.append(
             f"The final picture stopped at {picture.samples_used} samples with {picture.noise:.1%} noise "
             f"(asked: {noise_level:.1%}); raise rtSamples for a cleaner one."

@@ -237,8 +237,9 @@ def ensure(environment: Environment, install_libraries: bool = False) -> str:
         if found is None:
             wanted = " or ".join(environment.pythons)
             raise SetupError(
-                f"{environment.name} needs Python {wanted} with its venv module, which was not found on PATH, "
-                f"among pyenv's versions or in /usr/bin.\n  On Debian: sudo apt-get install python{environment.pythons[0]}-venv"
+                f"{environment.name} needs Python {wanted} with its venv module, which was not found on "
+                "PATH, among pyenv's versions or in /usr/bin.\n"
+                f"  On Debian: sudo apt-get install python{environment.pythons[0]}-venv"
             )
         version, python = found
         make(environment, version, python)

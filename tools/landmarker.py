@@ -37,8 +37,8 @@ def ensure() -> str:
             content = response.read()
     except OSError as problem:
         return (
-            f"face_landmarker.task is missing and could not be fetched ({problem}). With Python 3.13 faces are "
-            f"found only with it: download {ADDRESS}, and put it at {target} or name it in {VARIABLE}."
+            f"face_landmarker.task is missing and could not be fetched ({problem}). With Python 3.13 "
+            f"faces are found only with it: download {ADDRESS}, put it at {target} or name it in {VARIABLE}."
         )
     if hashlib.sha256(content).hexdigest() != SHA256:
         return f"face_landmarker.task from {ADDRESS} is not the file that was expected; it was not kept."

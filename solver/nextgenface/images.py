@@ -25,8 +25,8 @@ def read_image(path: Path | str) -> NDArray[np.float32]:
     """A picture's code values as (H, W, C) float32, C = 1, 3 or 4.
 
     8- and 16-bit files give 0..1 as stored (no transfer curve is applied: decode colour with
-    `colour.srgb_to_linear`, take data as it is); EXR gives its linear values. Orientation tags and colour
-    profiles are ignored; for photos see `photos.load_photo`. Raises `PhotoError`.
+    `colour.srgb_to_linear`, take data as it is); EXR gives its linear values. Colour profiles are ignored
+    and orientation may be; for photos see `photos.load_photo`. Raises `PhotoError`.
     """
     path = Path(path)
     if path.suffix.lower() == ".exr":
@@ -49,7 +49,8 @@ def deep_pixels(data: bytes, picture: Image.Image) -> NDArray[np.float32] | None
     """Pixels of a PNG or TIFF with more than 8 bits as float32 (H, W[, C]), RGB order; None for others.
 
     Integers are scaled to 0..1, floats are as stored. Pillow reduces colour pictures of this kind to 8 bits,
-    so OpenCV decodes them. `picture` is the same file opened with Pillow. The orientation tag is not applied.
+    so OpenCV decodes them: a TIFF comes upright, the orientation tag of a PNG is not applied.
+    `picture` is the same file opened with Pillow.
     """
     if picture.format == "PNG":
         deep = len(data) > 24 and data[24] == 16
@@ -83,6 +84,8 @@ def write_png(path: Path | str, values: NDArray[Any], srgb: bool = True, bits: i
     pixels = np.asarray(values)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
+    if pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] not in (3, 4)):
+        raise ValueError(f"cannot write an array of shape {np.shape(values)} as PNG")
     if pixels.dtype != np.uint8:
         pixels = np.clip(np.nan_to_num(pixels.astype(np.float32)), 0.0, 1.0)
         if srgb:

@@ -137,7 +137,8 @@ def _decode(path: Path, data: bytes) -> Photo:
             log.warning("%s: a 16-bit picture with a colour profile of its own is reduced to 8 bits", path)
             deep = None
         if deep is not None:
-            linear, alpha = _from_deep(_upright(deep, orientation))
+            # OpenCV has already turned a TIFF upright.
+            linear, alpha = _from_deep(deep if picture.format == "TIFF" else _upright(deep, orientation))
             codes = None
         else:
             codes, alpha = _from_8bit(ImageOps.exif_transpose(picture), profile, path)

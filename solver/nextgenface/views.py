@@ -214,18 +214,24 @@ def resample(
     nothing is valid the picture is 0.
     """
     height, width = linear.shape[:2]
-    rows, top = _filter(crop.y0, crop.scale, crop.size, height)
-    columns, left = _filter(crop.x0, crop.scale, crop.size, width)
+    rows, inside_y, top = _filter(crop.y0, crop.scale, crop.size, height)
+    columns, inside_x, left = _filter(crop.x0, crop.scale, crop.size, width)
     y, x = slice(top, top + rows.shape[1]), slice(left, left + columns.shape[1])
-    weight = np.ones((rows.shape[1], columns.shape[1]), np.float32) if alpha is None else alpha[y, x]
-    covered = rows @ weight @ columns.T
-    image = np.stack([rows @ (linear[y, x, c] * weight) @ columns.T for c in range(3)], axis=-1)
-    # Rounding of the filters must not make a whole pixel look 0.9999999 valid.
-    valid = np.where(covered > 1.0 - 1e-4, 1.0, np.maximum(covered, 0.0))
-    inside = valid > 1e-3
-    image = np.where(inside[..., None], image / np.where(inside, covered, 1.0)[..., None], 0.0)
+    valid = inside_y[:, None] * inside_x
+    if alpha is None:
+        image = np.stack([rows @ linear[y, x, c] @ columns.T for c in range(3)], axis=-1)
+    else:
+        opaque = rows @ alpha[y, x] @ columns.T
+        image = np.stack([rows @ (linear[y, x, c] * alpha[y, x]) @ columns.T for c in range(3)], axis=-1)
+        # Where almost nothing is left, the quotient would be noise.
+        seen = opaque > 0.02
+        image = image / np.where(seen, opaque, 1.0)[..., None]
+        valid = valid * np.where(seen, opaque, 0.0)
+    # Rounding in the filters must not make a whole pixel look 0.9999999 valid.
+    valid = np.where(valid > 1.0 - 1e-4, 1.0, np.where(valid < 1e-3, 0.0, valid))
     # Catmull-Rom overshoots at edges; light is never negative.
-    return np.maximum(image, 0.0).astype(np.float32), np.where(inside, valid, 0.0).astype(np.float32)
+    image = np.where(valid[..., None] > 0, np.maximum(image, 0.0), 0.0)
+    return image.astype(np.float32), valid.astype(np.float32)
 
 
 def _crop_side(landmarks: Landmarks) -> float:
@@ -233,21 +239,29 @@ def _crop_side(landmarks: Landmarks) -> float:
     return CROP_FACTOR * max(x1 - x0, y1 - y0)
 
 
-def _filter(start: float, scale: float, size: int, length: int) -> tuple[NDArray[np.float32], int]:
-    """Matrix (size, n) that resamples a line, and the first of the n source pixels it reads.
+def _filter(
+    start: float, scale: float, size: int, length: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+    """How to resample a line of `length` pixels into `size` new ones, from `start` on.
 
-    Rows sum to 1 where all their source pixels exist; the share beyond the line is left out.
+    Returns the matrix (size, n) whose rows sum to 1 (0 beyond the line), the share (size,) of each new pixel
+    that lies on the line, and the first of the n source pixels that the matrix reads.
     """
-    first = int(np.clip(np.floor(start) - 2, 0, max(length - 1, 0)))
+    first = int(np.clip(np.floor(start) - 2, 0, length - 1))
     last = int(np.clip(np.ceil(start + size / scale) + 2, first + 1, length))
     source = np.arange(first, last)
     if scale <= 1.0:
         edges = start + np.arange(size + 1) / scale
         low, high = edges[:-1, None], edges[1:, None]
         weights = np.clip(np.minimum(high, source + 1) - np.maximum(low, source), 0.0, None) * scale
+        share = weights.sum(axis=1)
     else:
-        distance = np.abs((start + (np.arange(size) + 0.5) / scale)[:, None] - (source + 0.5))
+        centres = start + (np.arange(size) + 0.5) / scale
+        distance = np.abs(centres[:, None] - (source + 0.5))
         near = 1.5 * distance**3 - 2.5 * distance**2 + 1.0
         far = -0.5 * distance**3 + 2.5 * distance**2 - 4.0 * distance + 2.0
-        weights = np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
-    return weights.astype(np.float32), first
+        share = ((centres >= 0) & (centres <= length)).astype(np.float64)
+        weights = np.where(distance < 1, near, np.where(distance < 2, far, 0.0)) * share[:, None]
+    total = weights.sum(axis=1, keepdims=True)
+    weights = weights / np.where(total > 1e-6, total, 1.0)
+    return weights.astype(np.float32), share.astype(np.float32), first

@@ -123,21 +123,25 @@ class FanDetector:
 def decode_heat_maps(heat: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Peaks of (L, h, w) heat maps: (L, 2) places in map pixels (0.5 = centre of the first) and (L,) heights.
 
-    The place is the centre of gravity of the positive values in the 3 x 3 cells around the highest one.
+    The maps are close to Gaussian bumps, whose logarithm is a parabola: the place is the top of the parabola
+    through the highest cell and its neighbours, in x and in y.
     """
     count, height, width = heat.shape
-    flat = heat.reshape(count, -1)
-    best = flat.argmax(axis=1)
+    best = heat.reshape(count, -1).argmax(axis=1)
     row, column = best // width, best % width
-    padded = np.pad(np.maximum(heat, 0.0), ((0, 0), (1, 1), (1, 1)))
-    steps = np.arange(3)
-    patch = padded[
-        np.arange(count)[:, None, None], row[:, None, None] + steps[:, None], column[:, None, None] + steps
-    ]
-    total = np.maximum(patch.sum(axis=(1, 2)), 1e-12)
-    dx = (patch.sum(axis=1) * (steps - 1)).sum(axis=1) / total
-    dy = (patch.sum(axis=2) * (steps - 1)).sum(axis=1) / total
-    return np.stack([column + 0.5 + dx, row + 0.5 + dy], axis=1), flat[np.arange(count), best]
+    each = np.arange(count)
+    log_heat = np.log(np.maximum(np.pad(heat, ((0, 0), (1, 1), (1, 1)), mode="reflect"), 1e-6))
+    centre = log_heat[each, row + 1, column + 1]
+
+    def top(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
+        curvature = 2.0 * centre - before - after
+        offset = 0.5 * (after - before) / np.where(curvature > 1e-9, curvature, 1.0)
+        return np.where(curvature > 1e-9, np.clip(offset, -0.5, 0.5), 0.0)
+
+    dx = top(log_heat[each, row + 1, column], log_heat[each, row + 1, column + 2])
+    dy = top(log_heat[each, row, column + 1], log_heat[each, row + 2, column + 1])
+    places = np.stack([column + 0.5 + dx, row + 0.5 + dy], axis=1)
+    return places, heat[each, row, column]
 
 
 def load_network(file: Path, device: str) -> torch.nn.Module:

@@ -16,8 +16,8 @@ from .common import run_command
 
 def _describe(model: FaceModel) -> str:
     return (
-        f"{model.name}: {model.vertex_count} vertices, {len(model.faces)} triangles, {len(model.shape_basis)} shape, "
-        f"{len(model.expression_basis)} expression and {len(model.diffuse_basis)} albedo components, "
+        f"{model.name}: {model.vertex_count} vertices, {len(model.faces)} triangles, "
+        f"{len(model.shape_basis)} shape, {len(model.expression_basis)} expression and {len(model.diffuse_basis)} albedo components, "
         f"{len(model.blendshape_names)} blendshapes, hash {model.hash[:12]}"
     )
 
@@ -64,7 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     building = commands.add_parser("build", help="build the built-in model now instead of on first use")
     building.add_argument("--force", action="store_true", help="build it even if its file is there")
     checking = commands.add_parser("check", help="read models and test that they can be used")
-    checking.add_argument("model", nargs="*", default=[BUILTIN], help="names, .h5 files or folders (default: builtin)")
+    checking.add_argument(
+        "model", nargs="*", default=[BUILTIN], help="names, .h5 files or folders (default: builtin)"
+    )
     chosen = parser.parse_args(arguments)
 
     def work() -> int:

@@ -1,7 +1,7 @@
-"""Face models in HDF5: the group layout of the Basel Face Model 2017 and AlbedoMM, plus what NextGenFace adds.
+"""Face models in HDF5: the groups of the Basel Face Model 2017 and AlbedoMM, plus what NextGenFace adds.
 
-The same reader serves the built-in model, a Basel-style pair of files and a user's own file; docs/face-models.md
-lists the groups. A basis is stored as (3V, K) with vertex-major x, y, z rows and orthonormal columns.
+The same reader serves the built-in model, a Basel-style pair of files and a user's own file;
+docs/face-models.md lists the groups. A basis is stored as (3V, K) with vertex-major x, y, z rows and orthonormal columns.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ log = logging.getLogger(__name__)
 
 SCHEMA = 1
 TRIMMED_SIZE = 80
-_PARTS = {"shape": "shape", "expression": "expression", "diffuse": "diffuseAlbedo", "specular": "specularAlbedo"}
+_PARTS = {
+    "shape": "shape",
+    "expression": "expression",
+    "diffuse": "diffuseAlbedo",
+    "specular": "specularAlbedo",
+}
 _LEVEL_PER_F0 = 1 / 0.08  # Principled specular level: 0.5 means F0 = 0.04
 _DEFAULT_LEVEL, _DEFAULT_ROUGHNESS = 0.35, 0.5
 
@@ -57,7 +62,9 @@ def trim(model: FaceModel, size: int = TRIMMED_SIZE) -> FaceModel:
         for part in ("shape", "expression", "diffuse")
         for kind in ("basis", "variance")
     }
-    return replace(model, **cut, specular_basis=model.specular_basis[:count], hash=f"{model.hash[:12]}-{count}")
+    return replace(
+        model, **cut, specular_basis=model.specular_basis[:count], hash=f"{model.hash[:12]}-{count}"
+    )
 
 
 def write_model(path: Path, model: FaceModel, half: bool = True) -> None:
@@ -137,9 +144,9 @@ class _Sources:
 def read_model(paths: Sequence[Path], trim_pca: bool = False, verify: bool = True) -> FaceModel:
     """Reads a model from one file, or from several that complete each other (shape, albedo, extras).
 
-    Any number of vertices and components. trim_pca cuts all bases to the same size (at most 80). verify compares
-    the arrays with the hash in the file, where there is one. Raises ModelError that names the file and what is
-    missing or damaged.
+    Any number of vertices and components. trim_pca cuts all bases to the same size (at most 80). verify
+    compares the arrays with the hash in the file, where there is one. Raises ModelError that names the file
+    and what is missing or damaged.
     """
     shown = ", ".join(str(p) for p in paths)
     try:
@@ -154,7 +161,9 @@ def read_model(paths: Sequence[Path], trim_pca: bool = False, verify: bool = Tru
     if verify:
         actual = content_hash(model)
         if expected and actual != expected:
-            raise ModelError(f"The face model {shown} is damaged: its content does not match its hash. Get it again.")
+            raise ModelError(
+                f"The face model {shown} is damaged: its content does not match its hash. Get it again."
+            )
         model = replace(model, hash=identity or actual)
     return trim(model) if trim_pca else model
 
@@ -173,8 +182,8 @@ def _read(sources: _Sources, shown: str) -> FaceModel:
         sources.missing.append("landmarks/mediapipe")
     if sources.missing:
         raise ModelError(
-            f"The face model {shown} lacks {', '.join(sources.missing)}. docs/face-models.md says how to add them "
-            "in a file of their own beside the model."
+            f"The face model {shown} lacks {', '.join(sources.missing)}. docs/face-models.md says how to add "
+            "them in a file of their own beside the model."
         )
     assert mean["shape"] is not None and cells is not None and uv is not None and mirror is not None
     count = mean["shape"].size // 3
@@ -193,18 +202,24 @@ def _read(sources: _Sources, shown: str) -> FaceModel:
 
     diffuse_basis = modes("diffuse")
     if mean["specular"] is None:
-        log.warning("The face model %s has no specular albedo: a constant level %s is used.", shown, _DEFAULT_LEVEL)
+        log.warning(
+            "The face model %s has no specular albedo: a constant level %s is used.", shown, _DEFAULT_LEVEL
+        )
         specular_mean = np.full((count, 3), _DEFAULT_LEVEL, np.float32)
         specular_basis = np.zeros_like(diffuse_basis)
     else:
         unit = 1.0 if sources.attribute("specular_unit") == "level" else _LEVEL_PER_F0
         specular_mean = (vertices("specular") * unit).astype(np.float32)
-        specular_basis = (modes("specular", len(diffuse_basis)) * np.float32(unit)).astype(np.float32, copy=False)
+        specular_basis = (modes("specular", len(diffuse_basis)) * np.float32(unit)).astype(
+            np.float32, copy=False
+        )
     rough = sources.get("roughness/mean", required=False)
     if rough is None:
         log.warning("The face model %s has no roughness: a constant %s is used.", shown, _DEFAULT_ROUGHNESS)
         rough = np.full(count, _DEFAULT_ROUGHNESS)
-    regions = {name: np.asarray(sources.get(f"regions/{name}"), np.float32) for name in sources.names("regions")}
+    regions = {
+        name: np.asarray(sources.get(f"regions/{name}"), np.float32) for name in sources.names("regions")
+    }
     if "skin" not in regions:
         log.warning("The face model %s has no region 'skin': the whole mesh counts as skin.", shown)
         regions["skin"] = np.ones(count, np.float32)

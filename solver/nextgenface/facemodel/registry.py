@@ -101,8 +101,8 @@ def resolve_files(name: str, basel_folder: Path | None = None) -> list[Path]:
     if name == BASEL:
         if basel_folder is None:
             raise ModelError(
-                "No folder with the Basel Face Model was found. Set 'path' (or NEXTGENFACE_DATA_DIR) to the folder "
-                "with its .h5 files, or use model = builtin."
+                "No folder with the Basel Face Model was found. Set 'path' (or NEXTGENFACE_DATA_DIR) to the "
+                "folder with its .h5 files, or use model = builtin."
             )
         place = basel_folder
     else:
@@ -116,7 +116,9 @@ def resolve_files(name: str, basel_folder: Path | None = None) -> list[Path]:
         return files
     if not place.is_file():
         known = ", ".join(entry.name for entry in list_models())
-        raise ModelError(f"There is no face model '{name}'. Known models: {known}; or give the path of an .h5 file.")
+        raise ModelError(
+            f"There is no face model '{name}'. Known models: {known}; or give the path of an .h5 file."
+        )
     return [place]
 
 
@@ -136,7 +138,9 @@ def load_model(config: ModelChoice) -> FaceModel:
     model = read_model(files, trim_pca=trim_pca)
     problems = check_model(model)
     if problems:
-        raise ModelError(f"The face model {', '.join(map(str, files))} cannot be used: {'; '.join(problems)}.")
+        raise ModelError(
+            f"The face model {', '.join(map(str, files))} cannot be used: {'; '.join(problems)}."
+        )
     return model
 
 
@@ -163,7 +167,9 @@ def check_model(model: FaceModel) -> list[str]:
         error = float(np.abs(flat @ flat.T - np.eye(len(flat))).max()) if len(flat) else 0.0
         if error > _TOLERANCE:
             problems.append(f"the {part} basis is not orthonormal (off by {error:.2g})")
-        if (variance < 0).any() or (np.diff(variance) > 1e-6 * max(float(variance.max(initial=0)), 1e-9)).any():
+        if (variance < 0).any() or (
+            np.diff(variance) > 1e-6 * max(float(variance.max(initial=0)), 1e-9)
+        ).any():
             problems.append(f"the {part} variances are negative or not in descending order")
     if not np.array_equal(model.mirror[model.mirror], np.arange(count)):
         problems.append("the mirror table is not its own inverse")

@@ -30,7 +30,7 @@ def vertex_areas(vertices: NDArray, faces: NDArray) -> NDArray:
 
 
 def cotangent_laplacian(vertices: NDArray, faces: NDArray) -> sp.csr_matrix:
-    """Positive semi-definite cotangent Laplacian (V, V); cotangents are clamped so that slivers stay harmless."""
+    """Positive semi-definite cotangent Laplacian (V, V); cotangents are clamped, so slivers are harmless."""
     count = len(vertices)
     rows, cols, values = [], [], []
     for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):

@@ -14,7 +14,9 @@ def edge_table(faces: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
     corners s and s+1, and the number of faces at each edge (M,).
     """
     sides = np.stack([faces, np.roll(faces, -1, axis=1)], axis=2).reshape(-1, 2)
-    edges, inverse, counts = np.unique(np.sort(sides, axis=1), axis=0, return_inverse=True, return_counts=True)
+    edges, inverse, counts = np.unique(
+        np.sort(sides, axis=1), axis=0, return_inverse=True, return_counts=True
+    )
     return edges, inverse.reshape(-1, 3), counts
 
 
@@ -59,13 +61,12 @@ def loop_step(faces: NDArray[np.int64], count: int) -> tuple[sp.csr_matrix, NDAr
     add(np.arange(count), np.arange(count), keep)
 
     matrix = sp.csr_matrix(
-        (np.concatenate(values), (np.concatenate(rows), np.concatenate(cols))), shape=(count + edge_count, count)
+        (np.concatenate(values), (np.concatenate(rows), np.concatenate(cols))),
+        shape=(count + edge_count, count),
     )
     a, b, c = faces.T
     ab, bc, ca = (count + side_edge).T
-    refined = np.concatenate(
-        [np.stack(t, 1) for t in ((a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca))]
-    )
+    refined = np.concatenate([np.stack(t, 1) for t in ((a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca))])
     return matrix, refined
 
 

@@ -5,12 +5,12 @@ a = base * exp(-m * melanin - h * haemoglobin) per linear RGB channel (the pigme
 Tsumura et al. 2003, "Image-Based Skin Color and Texture Analysis/Synthesis"). Random faces are drawn from it,
 and their principal components become the albedo basis.
 
-Specular: skin reflects like an index of refraction of 1.4, F0 = 0.028 (Donner and Jensen 2005; d'Eon and Luebke,
-GPU Gems 3, ch. 14, 2007), which is a Principled specular level of 0.35. Weyrich et al. 2006 ("Analysis of Human
-Faces Using a Measurement-Based Skin Reflectance Model") measured ten facial regions: Torrance-Sparrow slopes
-around m = 0.3 with smoother, stronger highlights on nose, forehead and lips and rougher ones on cheeks and
-chin. With alpha = roughness^2 and alpha ~ m, m = 0.3 is a roughness of 0.55; the regional steps below keep that
-ordering around it.
+Specular: skin reflects like an index of refraction of 1.4, F0 = 0.028, which is a Principled specular level
+of 0.35 (d'Eon and Luebke, "Advanced Techniques for Realistic Real-Time Skin Rendering", GPU Gems 3, ch. 14,
+2007; they suggest a microfacet slope of m = 0.3 for the whole face, after the measurements of Weyrich et al.
+2006, "Analysis of Human Faces Using a Measurement-Based Skin Reflectance Model"). With alpha =
+roughness^2 and alpha ~ m that is a roughness of 0.55. That nose, forehead and lips are smoother and cheeks rougher follows
+those measurements; the size of the steps is our estimate.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Complexion:
     haemoglobin: float = 0.30
     blush: float = 1.0
     lips: float = 1.0
-    brows: float = 0.75
+    brows: float = 0.82
     beard: float = 0.05
     shade: float = 1.0  # darkness under the eyes
     hair: tuple[float, float, float] = (0.040, 0.027, 0.020)
@@ -47,14 +47,16 @@ def random_complexion(rng: np.random.Generator) -> Complexion:
     """A draw that spans very light to very dark skin."""
     tone = rng.beta(1.2, 1.6)
     hair = np.array([0.085, 0.058, 0.040]) * np.exp(rng.normal(-0.9, 0.7))
-    iris = np.array([0.10, 0.08, 0.065]) * np.exp(rng.normal(0, 0.45) + rng.normal() * np.array([-0.25, 0.12, 0.5]))
+    iris = np.array([0.10, 0.08, 0.065]) * np.exp(
+        rng.normal(0, 0.45) + rng.normal() * np.array([-0.25, 0.12, 0.5])
+    )
     return Complexion(
         melanin=0.12 + 1.75 * tone**2,
-        haemoglobin=float(np.clip(rng.normal(0.30, 0.09), 0.12, 0.6)),
-        blush=float(np.clip(rng.normal(1, 0.5), 0, 2.5)),
-        lips=float(np.clip(rng.normal(1, 0.35), 0.1, 2.0)),
+        haemoglobin=float(np.clip(rng.normal(0.30, 0.07), 0.12, 0.55)),
+        blush=float(np.clip(rng.normal(1, 0.4), 0, 2.2)),
+        lips=float(np.clip(rng.normal(1, 0.25), 0.2, 1.8)),
         brows=float(np.clip(rng.normal(0.72, 0.16), 0.25, 1.0)),
-        beard=float(rng.beta(1.3, 2.5)) if rng.random() < 0.4 else 0.0,
+        beard=float(rng.beta(1.3, 3.0)) if rng.random() < 0.4 else 0.0,
         shade=float(np.clip(rng.normal(1, 0.6), 0, 2.5)),
         hair=tuple(hair),
         iris=tuple(iris),
@@ -68,13 +70,17 @@ def _mix(colour: NDArray, other: NDArray, weight: NDArray) -> NDArray:
 def diffuse_colour(masks: dict[str, NDArray], person: Complexion, residual: NDArray | None = None) -> NDArray:
     """Linear Rec.709 base colour (V, 3). residual (V, 2): log-variation of melanin and haemoglobin."""
     m = masks
-    melanin = person.melanin * (1 + 0.05 * m["forehead"] + 0.09 * person.shade * m["under_eye"] + 0.06 * m["upper_lid"])
-    blood = 1 + person.blush * (0.5 * m["cheeks"] + 0.35 * m["nose"]) + 0.22 * m["chin"] - 0.15 * m["forehead"]
+    melanin = person.melanin * (
+        1 + 0.05 * m["forehead"] + 0.09 * person.shade * m["under_eye"] + 0.06 * m["upper_lid"]
+    )
+    blood = (
+        1 + person.blush * (0.5 * m["cheeks"] + 0.35 * m["nose"]) + 0.22 * m["chin"] - 0.15 * m["forehead"]
+    )
     blood = blood + 0.2 * person.shade * m["under_eye"] + 0.3 * m["alar"] + 0.35 * m["ear_side"]
     blood = person.haemoglobin * blood
     if residual is not None:
-        melanin = melanin * np.exp(0.25 * residual[:, 0])
-        blood = blood * np.exp(0.30 * residual[:, 1])
+        melanin = melanin * np.exp(0.22 * residual[:, 0])
+        blood = blood * np.exp(0.25 * residual[:, 1])
     blood = blood + m["lips"] * (0.52 * person.lips + 0.25 * person.haemoglobin)
     melanin = melanin * (1 + 0.15 * m["lips"])
     colour = DERMIS * np.exp(-melanin[:, None] * MELANIN - blood[:, None] * HAEMOGLOBIN)
@@ -86,11 +92,11 @@ def diffuse_colour(masks: dict[str, NDArray], person: Complexion, residual: NDAr
     colour = _mix(colour, stubble, m["beard"] * person.beard)
     colour = _mix(colour, np.minimum(0.5 * hair, 0.4 * colour), 0.75 * m["lash_upper"])
     colour = _mix(colour, colour * [0.80, 0.58, 0.52], 0.4 * m["lash_lower"])
-    colour = colour * (1 - 0.82 * m["nostrils"][:, None] * np.array([0.92, 1, 1]))
+    colour = colour * (1 - 0.88 * m["nostrils"][:, None] * np.array([0.92, 1, 1]))
     colour = colour * (1 - 0.45 * m["lip_seam"][:, None] * np.array([0.80, 1, 1]))
     wet = np.array([0.42, 0.20, 0.17]) * np.exp(-0.25 * person.melanin)
     colour = _mix(colour, wet, 0.8 * m["lid_rim"] * (1 - m["lash_upper"]))
-    sclera = np.array([0.60, 0.555, 0.52]) * (1 - 0.35 * m["eye_shade"][:, None] * np.array([0.8, 1, 1]))
+    sclera = np.array([0.54, 0.495, 0.46]) * (1 - 0.5 * m["eye_shade"][:, None] * np.array([0.8, 1, 1]))
     ring = np.array(person.iris) * (1 - 0.6 * m["limbus"][:, None]) * (0.8 + 0.45 * m["iris_inner"][:, None])
     eye = _mix(_mix(sclera, ring, m["iris"]), np.full_like(sclera, 0.008), m["pupil"])
     colour = _mix(colour, eye, m["eyes"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +25,22 @@ MODEL_NAME = "nextgenface-builtin"
 BUILDER_VERSION = 1  # raise it when the model changes: cached files of other versions are built anew
 SUBDIVISION_LEVELS = 2
 SHAPE_COUNT, EXPRESSION_COUNT, ALBEDO_COUNT = 120, 64, 60
-LOCAL_EXPRESSION_COUNT = 16
+LOCAL_EXPRESSION_COUNT = 24
 COMPLEXION_DRAWS = 400
-# Prior of a blendshape weight and how strongly the two sides of a pair move together.
-EXPRESSION_DEVIATION, SIDE_CORRELATION = 0.6, 0.7
+# Prior of a blendshape weight (standard deviation; the rest have the default) and how strongly the two sides
+# of a pair move together. Shapes that mirror into their opposite are entered once.
+EXPRESSION_DEVIATION, SIDE_CORRELATION = 0.5, 0.7
+DEVIATIONS = {
+    "jawForward": 0.2, "jawLeft": 0.2, "mouthLeft": 0.3, "mouthClose": 0.2, "mouthFunnel": 0.4,
+    "mouthPucker": 0.4, "cheekPuff": 0.3, "noseSneer": 0.4, "eyeWide": 0.3, "eyeBlink": 0.4,
+    "mouthRollUpper": 0.3, "mouthRollLower": 0.3,
+}  # fmt: skip
+OPPOSITES = ("jawRight", "mouthRight")
+GAZE_DEVIATION, VERGENCE_DEVIATION = 0.3, 0.06
 GAZE = {"Up": (0.35, 0.0), "Down": (-0.42, 0.0), "Out": (0.0, -0.55), "In": (0.0, 0.55)}  # right eye, radians
+PUBLIC_REGIONS = (
+    "skin", "eyes", "iris", "mouth", "lips", "brows", "lids", "nostrils", "border", "beard", "cheeks",
+)  # fmt: skip
 RESIDUAL_SCALES = (Scale(40.0, (0.5,)), Scale(14.0, (0.45,)), Scale(6.0, (0.3,)))
 
 
@@ -53,9 +63,10 @@ class _Assembly:
         self.matrix, faces, mirror = loop_subdivide(control.faces, control.mirror, SUBDIVISION_LEVELS)
         self.skin_mirror = mirror
         count = len(mirror)
-        spread = {k: np.asarray(self.matrix @ np.isin(np.arange(len(control.mirror)), v)) for k, v in control.groups.items()}
+        numbers = np.arange(len(control.mirror))
+        spread = {k: np.asarray(self.matrix @ np.isin(numbers, v)) for k, v in control.groups.items()}
         skin = symmetrise(self.matrix @ _fit_control_points(self.matrix, control.vertices), mirror, FLIP)
-        skin = sculpt(skin, faces, spread, control.eye_centres)
+        skin, spread["nostrils"] = sculpt(skin, faces, spread, control.eye_centres)
         self.skin_points = symmetrise(skin, mirror, FLIP)
         self.skin_faces = faces
         self.eyes: Eyeballs = build_eyeballs(control.eye_centres[0])
@@ -79,7 +90,7 @@ class _Assembly:
         return slice(start, start + half)
 
     def carry_eyes(self, skin_offsets: NDArray) -> NDArray:
-        """Offsets of all vertices (…, V, 3) where each eyeball moves rigidly with the mean of its lid edge."""
+        """Offsets of all vertices (…, V, 3): each eyeball moves rigidly with the mean of its lid edge."""
         right = np.array(ix.RIGHT_EYE)
         loops = (right, self.skin_mirror[right])
         half = len(self.eyes.angle) // 2
@@ -101,8 +112,8 @@ def _masks(a: _Assembly) -> dict[str, NDArray]:
     height = np.zeros(len(angle))
     for side, centre in enumerate(a.control.eye_centres):
         rows = a.eye_rows(side)
-        height[rows] = np.abs(a.points[rows, 1] - centre[1]) / 5.5
-    masks["eye_shade"] = np.clip(0.75 * height**2 + np.clip((angle - 0.75) / 0.5, 0, 1), 0, 1) * masks["eyes"]
+        height[rows] = np.abs(a.points[rows, 1] - centre[1]) / 5.0
+    masks["eye_shade"] = np.clip(height**2 + np.clip((angle - 0.75) / 0.5, 0, 1), 0, 1) * masks["eyes"]
     return masks
 
 
@@ -143,15 +154,21 @@ def _blendshapes(a: _Assembly) -> dict[str, NDArray]:
 
 def _expression(a: _Assembly, shapes: dict[str, NDArray]) -> tuple[NDArray, NDArray]:
     """Basis from the blendshapes plus free local motion around mouth and eyes."""
-    together = EXPRESSION_DEVIATION * np.sqrt((1 + SIDE_CORRELATION) / 2)
-    apart = EXPRESSION_DEVIATION * np.sqrt((1 - SIDE_CORRELATION) / 2)
+    together, apart = np.sqrt((1 + SIDE_CORRELATION) / 2), np.sqrt((1 - SIDE_CORRELATION) / 2)
     vectors = []
     for name, offsets in shapes.items():
+        if name.startswith("eyeLook") or name.endswith("_L") or name in OPPOSITES:
+            continue
+        deviation = DEVIATIONS.get(name.removesuffix("_R"), EXPRESSION_DEVIATION)
         if name.endswith("_R"):
             left = shapes[name[:-2] + "_L"]
-            vectors += [together * (offsets + left), apart * (offsets - left)]
-        elif not name.endswith("_L"):
-            vectors.append(EXPRESSION_DEVIATION * offsets)
+            vectors += [deviation * together * (offsets + left), deviation * apart * (offsets - left)]
+        else:
+            vectors.append(deviation * offsets)
+    # Both eyes look the same way, nearly.
+    vectors.append(GAZE_DEVIATION * (shapes["eyeLookUp_R"] + shapes["eyeLookUp_L"]))
+    vectors.append(GAZE_DEVIATION * (shapes["eyeLookIn_R"] + shapes["eyeLookOut_L"]))
+    vectors.append(VERGENCE_DEVIATION * (shapes["eyeLookIn_R"] + shapes["eyeLookIn_L"]))
     landmarks = a.points[:TEMPLATE_COUNT]
     eye = landmarks[list(ix.RIGHT_EYE)]
     both_eyes = np.concatenate([eye, eye * FLIP])
@@ -219,13 +236,14 @@ def build_model(assets: Path, seed: int = 0) -> FaceModel:
     expression_basis, expression_variance = _expression(a, shapes)
     diffuse_mean, diffuse_basis, diffuse_variance = _albedo(a, masks, seed)
     level = symmetrise(specular_level(masks)[:, None], a.mirror, 1.0)
-    public = ("skin", "eyes", "mouth", "lips", "brows", "border", "nostrils", "lids", "iris", "beard", "cheeks")
-    regions = {name: symmetrise(masks[name][:, None], a.mirror, 1.0)[:, 0].astype(np.float32) for name in public}
+    regions = {
+        k: symmetrise(masks[k][:, None], a.mirror, 1.0)[:, 0].astype(np.float32) for k in PUBLIC_REGIONS
+    }
 
     def single(values: NDArray) -> NDArray[np.float32]:
         return np.ascontiguousarray(values, dtype=np.float32)
 
-    model = FaceModel(
+    return FaceModel(
         name=MODEL_NAME,
         hash="",
         shape_mean=single(a.points),
@@ -251,4 +269,3 @@ def build_model(assets: Path, seed: int = 0) -> FaceModel:
         blendshape_names=tuple(shapes),
         blendshape_deltas=single(np.array(list(shapes.values()))),
     )
-    return replace(model)

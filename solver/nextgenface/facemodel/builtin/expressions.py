@@ -16,9 +16,10 @@ from scipy.sparse.csgraph import dijkstra
 
 from ...geometry.laplacian import SmoothField
 from . import indices as ix
-from .template import EYE_RADIUS, FLIP, TEMPLATE_COUNT, ControlMesh
+from .template import EYE_RADIUS, FLIP, ControlMesh
 
-Handles = dict[int, tuple[float, float, float]]
+Offset = tuple[float, float, float]
+Handles = dict[int, Offset]
 
 UPPER = [v for row in ix.UPPER_LIP_ROWS for v in row]
 LOWER = [v for row in ix.LOWER_LIP_ROWS for v in row]
@@ -28,6 +29,11 @@ BROW_INNER, BROW_MIDDLE, BROW_OUTER = (55, 107, 65, 66), (52, 105), (46, 70, 53,
 NOSE_BRIDGE = (168, 6, 197, 195, 5)
 JAW_ANGLE = np.deg2rad(15.0)
 CHEEK = (205, 50, 187)
+
+
+def _offset(values: NDArray) -> Offset:
+    x, y, z = (float(v) for v in values)
+    return x, y, z
 
 
 class ExpressionSculptor:
@@ -49,7 +55,7 @@ class ExpressionSculptor:
         lengths = np.linalg.norm(np.subtract(*self.points[self.skin][sides.T]), axis=1)
         self.graph = sp.csr_matrix((lengths, sides.T), shape=(len(self.skin),) * 2)
         self.eyes = [*ix.RIGHT_EYE, *mesh.mirror[list(ix.RIGHT_EYE)]]
-        outer = mesh.groups["border"][-len(ix.FACE_OVAL):]
+        outer = mesh.groups["border"][-len(ix.FACE_OVAL) :]
         self.rim = list(outer)
         self.still = [*self.eyes, 10, 151, 9, 234, 454, 127, 356, *self.rim]
 
@@ -66,7 +72,7 @@ class ExpressionSculptor:
         return result
 
     def solve(self, handles: Handles, held: Iterable[int], reach: float | None = None) -> NDArray:
-        """Offsets (n, 3) that take the handles' values, are zero at `held` and beyond `reach` mm of any handle."""
+        """Offsets (n, 3) with the handles' values, zero at `held` and beyond `reach` mm of every handle."""
         known = np.zeros(self.count, bool)
         values = np.zeros((self.count, 3))
         if reach is not None:
@@ -101,10 +107,13 @@ class ExpressionSculptor:
 
     def jaw_weight(self) -> NDArray:
         """How far each vertex follows the lower jaw, (n,) in 0..1."""
-        full = self.both([152, 148, 176, 149, 175, 199, 200, 18, 83, 182, 106, 194, 204, 201, 208, 171, 140, 170, 211])
+        full = self.both(
+            [152, 148, 176, 149, 175, 199, 200, 18, 83, 182, 106, 194, 204, 201, 208, 171, 140, 170, 211]
+        )
         full += self.both(row for rows in ix.LOWER_LIP_ROWS for row in rows[:3])
         weights: dict[int, float] = dict.fromkeys(full, 1.0)
-        partial = ((90, 0.92), (180, 0.97), (91, 0.88), (77, 0.66), (146, 0.66), (88, 0.88), (95, 0.66), (96, 0.66),
+        partial = ((90, 0.92), (180, 0.97), (91, 0.88), (77, 0.66), (146, 0.66), (88, 0.88), (95, 0.66),
+                   (96, 0.66),
                    (89, 0.88), (150, 0.95), (136, 0.8), (172, 0.55), (58, 0.25), (132, 0.08),
                    *((v, 0.36) for v in CORNER), (185, 0.2), (184, 0.2), (183, 0.2), (191, 0.2))  # fmt: skip
         for vertex, weight in partial:
@@ -124,7 +133,9 @@ class ExpressionSculptor:
         joint = np.array([0.0, self.points[234, 1] - 8, -20.0])
         angle = JAW_ANGLE * weight
         y, z = (self.points - joint)[:, 1:].T
-        turned = np.stack([0 * y, y * np.cos(angle) - z * np.sin(angle), y * np.sin(angle) + z * np.cos(angle)], 1)
+        turned = np.stack(
+            [0 * y, y * np.cos(angle) - z * np.sin(angle), y * np.sin(angle) + z * np.cos(angle)], 1
+        )
         return self.follow(turned - np.stack([0 * y, y, z], 1) + weight[:, None] * [0, 0, 1.5])
 
     # -- lids ------------------------------------------------------------------------------------------
@@ -137,11 +148,11 @@ class ExpressionSculptor:
             for vertex, other, share in ((up, down, upper), (down, up, lower)):
                 start = self.points[vertex]
                 target = start + share * (self.points[other] - start) - centre
-                distance = np.linalg.norm(target)
-                level = max((1 - abs(share)) * np.linalg.norm(start - centre), EYE_RADIUS + 1.0)
+                distance = float(np.linalg.norm(target))
+                level = max((1 - abs(share)) * float(np.linalg.norm(start - centre)), EYE_RADIUS + 1.0)
                 if distance < level:
                     target *= level / distance
-                handles[vertex] = tuple(target + centre - start)
+                handles[vertex] = _offset(target + centre - start)
         held = [*self.still, *NOSE_BRIDGE, *BROW_INNER, *BROW_MIDDLE, *BROW_OUTER]
         held += [int(v) for v in self.mesh.mirror[list(ix.RIGHT_EYE)]]
         return self.solve(handles, set(held) - set(handles), 24)
@@ -158,7 +169,7 @@ def build_expressions(mesh: ControlMesh) -> dict[str, NDArray]:
     def symmetric(name: str, offsets: NDArray) -> None:
         shapes[name] = 0.5 * (offsets + s.mirror_image(offsets))
 
-    def each(vertices: Iterable[int], offset: tuple[float, float, float]) -> Handles:
+    def each(vertices: Iterable[int], offset: Offset) -> Handles:
         return dict.fromkeys(vertices, offset)
 
     face_held = [*s.still, *NOSE_BRIDGE, 4, 1]
@@ -180,38 +191,58 @@ def build_expressions(mesh: ControlMesh) -> dict[str, NDArray]:
     pair("eyeSquint", s.lid(0.15, 0.32))
     pair("eyeWide", s.lid(-0.26, -0.07))
     pair("cheekSquint", s.solve(each((117, 118, 101, 36), (0.3, 3.8, 1.2)), face_held, 42))
-    puff = dict(zip(CHEEK, ((-4, 0, 7), (-3, 0.5, 5.5), (-4, -1, 5)), strict=True))
+    puff: Handles = dict(zip(CHEEK, ((-4.0, 0.0, 7.0), (-3.0, 0.5, 5.5), (-4.0, -1.0, 5.0)), strict=True))
     pair("cheekPuff", s.solve(puff, [*face_held, *s.both(CORNER), 0, 17, 13, 14], 52))
     sneer_held = [*s.eyes, 10, 4, 1, 61, 291, 152, *s.rim]
-    pair("noseSneer", s.solve(each((48, 64, 98, 129, 49), (-0.6, 3.2, 0.4)) | each((203, 36), (0, 2.4, 0.6)), sneer_held, 36))
+    pair(
+        "noseSneer",
+        s.solve(
+            each((48, 64, 98, 129, 49), (-0.6, 3.2, 0.4)) | each((203, 36), (0, 2.4, 0.6)), sneer_held, 36
+        ),
+    )
 
-    corner_shapes: dict[str, tuple[tuple[float, float, float], Handles]] = {
-        "mouthSmile": ((-8.0, 7.0, -5.5), each((50, 101), (-0.8, 3.6, 2.0)) | each((205, 36), (-2.2, 4.2, 1.8))
-                       | each((216, 207), (-6.0, 5.0, -1.5))),
+    corner_shapes: dict[str, tuple[Offset, Handles]] = {
+        # The corner goes out and up; the cheek above bulges, the fold beside the nose is drawn in.
+        "mouthSmile": ((-7.5, 8.0, -5.0), each((50, 101), (-0.8, 4.2, 2.6)) | each((205,), (-1.8, 5.2, 2.8))
+                       | each((36,), (-0.8, 3.2, 1.6)) | each((206, 203), (-2.6, 3.4, -0.6))
+                       | each((216, 207), (-6.0, 5.6, -0.8)) | each((185, 40), (-5.0, 4.2, -3.2))
+                       | each((146, 91), (-4.6, 4.6, -3.0))),
         "mouthFrown": ((-1.5, -6.5, -1.5), {}),
         "mouthStretch": ((-8.0, -2.0, -4.5), {}),
         "mouthDimple": ((-4.0, 0.8, -4.5), {}),
     }  # fmt: skip
     for name, (offset, extra) in corner_shapes.items():
-        pair(name, s.solve(each(CORNER, offset) | extra, [*face_held, 0, 17] if name == "mouthDimple" else face_held, 55))
+        pair(
+            name,
+            s.solve(
+                each(CORNER, offset) | extra, [*face_held, 0, 17] if name == "mouthDimple" else face_held, 55
+            ),
+        )
     pinned = [*face_held, *s.both(CORNER)]
     profile = np.array([0.75, 1.0, 0.95, 0.7, 0.35])
 
-    def rows(groups: Iterable[tuple[int, ...]], offset: tuple[float, float, float]) -> Handles:
-        return {v: tuple(p * np.array(offset)) for row in groups for v, p in zip(row, profile, strict=True)}
+    def rows(groups: Iterable[tuple[int, ...]], offset: Offset) -> Handles:
+        return {v: _offset(p * np.array(offset)) for row in groups for v, p in zip(row, profile, strict=True)}
 
     up_held = [*face_held, *CORNER, *s.both(LOWER)]
     low_held = [*face_held, *CORNER, *s.both(UPPER)]
     left_corner = [int(v) for v in mesh.mirror[CORNER]]
     pair("mouthUpperUp", s.solve(rows(ix.UPPER_LIP_ROWS, (-0.4, 5.0, 0.8)), [*up_held, *left_corner], 42))
-    pair("mouthLowerDown", s.solve(rows(ix.LOWER_LIP_ROWS, (-0.4, -5.0, -0.4)), [*low_held, *left_corner], 42))
+    pair(
+        "mouthLowerDown", s.solve(rows(ix.LOWER_LIP_ROWS, (-0.4, -5.0, -0.4)), [*low_held, *left_corner], 42)
+    )
     press = rows(ix.UPPER_LIP_ROWS[:2], (0, -1.0, -1.0)) | rows(ix.LOWER_LIP_ROWS[:2], (0, 1.2, -1.0))
-    press |= rows((ix.UPPER_LIP_ROWS[3], ix.LOWER_LIP_ROWS[3]), (0, 0, -0.8)) | each(CORNER, (-0.8, 0.4, -1.2))
+    press |= rows((ix.UPPER_LIP_ROWS[3], ix.LOWER_LIP_ROWS[3]), (0, 0, -0.8)) | each(
+        CORNER, (-0.8, 0.4, -1.2)
+    )
     pair("mouthPress", s.solve(press, face_held, 40))
 
     points, centre = s.points, s.points[13]
     lips = s.both([*UPPER, *LOWER, *CORNER])
-    narrow = {v: (-0.40 * points[v, 0], -0.10 * (points[v, 1] - centre[1]), 5.5 + 0.06 * abs(points[v, 0])) for v in lips}
+    narrow = {
+        v: (-0.40 * points[v, 0], -0.10 * (points[v, 1] - centre[1]), 5.5 + 0.06 * abs(points[v, 0]))
+        for v in lips
+    }
     symmetric("mouthPucker", s.solve(narrow, face_held, 50))
     funnel: Handles = {}
     for v in lips:
@@ -238,14 +269,13 @@ def build_expressions(mesh: ControlMesh) -> dict[str, NDArray]:
     for upper, lower in zip(ix.UPPER_LIP_ROWS, ix.LOWER_LIP_ROWS, strict=True):
         for u, d in zip(upper, lower, strict=True):
             difference = opening[d] - opening[u]
-            close[u], close[d] = tuple(0.42 * difference), tuple(-0.58 * difference)
+            close[u], close[d] = _offset(0.42 * difference), _offset(-0.58 * difference)
     symmetric("mouthClose", s.solve(s.mirrored(close), pinned, 45))
-    assert all(np.isfinite(v).all() for v in shapes.values()) and s.count >= TEMPLATE_COUNT
     return shapes
 
 
 def gaze_offsets(points: NDArray, centre: NDArray, pitch: float, yaw: float) -> NDArray:
-    """Offsets (N, 3) of eyeball vertices turned about their centre; angles in radians, up and to +x positive."""
+    """Offsets (N, 3) of eyeball vertices turned about the centre; radians, up and towards +x positive."""
     local = points - centre
     cos_p, sin_p, cos_y, sin_y = np.cos(pitch), np.sin(pitch), np.cos(yaw), np.sin(yaw)
     tilt = np.array([[1, 0, 0], [0, cos_p, sin_p], [0, -sin_p, cos_p]])

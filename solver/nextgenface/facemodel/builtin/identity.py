@@ -3,8 +3,9 @@
 A face is the mean plus a smooth random displacement field (Luethi et al. 2018, "Gaussian Process Morphable
 Models"; Sutherland, Egger and Tenenbaum 2021, "Building 3D Generative Models from Minimal Data"). The kernel
 is a sum of squared exponentials with its own amplitude per axis, correlated with its mirror image:
-k(x, y) + s a k(x, My), a = 0.95, s = -1 for the x axis. Such a kernel splits into an even and an odd part that
-can be decomposed apart on one half of the face, which makes every mode exactly symmetric or antisymmetric.
+k(x, y) + s a k(x, My), a = 0.95, s = -1 for the x axis. Such a kernel splits into an even and an odd part
+that can be decomposed apart on one half of the face, which makes every mode exactly symmetric or
+antisymmetric.
 """
 
 from __future__ import annotations
@@ -89,15 +90,16 @@ def field_modes(
         for parity in (1.0, -1.0):
             share = (1 + parity * correlation) / (2 * (1 + correlation))
 
-            def kernel(which: str, channel: int = channel, factor: float = sign * parity, share: float = share) -> NDArray:
+            factor = sign * parity
+
+            def kernel(which: str) -> NDArray:
                 value = np.zeros_like(direct[which])
                 for scale in scales:
-                    if scale.deviation[channel] > 0:
+                    if scale.deviation[channel] > 0:  # noqa: B023 (used within this turn of the loop only)
                         rate = -0.5 / scale.length**2
-                        value += scale.deviation[channel] ** 2 * (
-                            np.exp(rate * direct[which]) + factor * np.exp(rate * crossed[which])
-                        )
-                return share * value * gain[which][:, None] * gain["nodes"][None]
+                        both = np.exp(rate * direct[which]) + factor * np.exp(rate * crossed[which])  # noqa: B023
+                        value += scale.deviation[channel] ** 2 * both  # noqa: B023
+                return share * value * gain[which][:, None] * gain["nodes"][None]  # noqa: B023
 
             matrix = kernel("nodes")
             matrix = matrix * root[:, None] * root[None]
@@ -106,9 +108,7 @@ def field_modes(
             order = np.argsort(-values)[:count]
             order = order[values[order] > 1e-9 * values.max()]
             extension = kernel("surface") @ (root[:, None] * vectors[:, order] / np.sqrt(values[order]))
-            found += [
-                (float(values[k]), channel, sign * parity, extension[:, i]) for i, k in enumerate(order)
-            ]
+            found += [(float(values[k]), channel, factor, extension[:, i]) for i, k in enumerate(order)]
     found.sort(key=lambda mode: -mode[0])
     found = found[:count]
     modes = np.zeros((len(found), len(points), len(signs)))
@@ -120,9 +120,7 @@ def field_modes(
     return modes, sum(mode[0] for mode in found) / total
 
 
-def principal_axes(
-    vectors: NDArray, mirror: NDArray, flip: NDArray, count: int
-) -> tuple[NDArray, NDArray]:
+def principal_axes(vectors: NDArray, mirror: NDArray, flip: NDArray, count: int) -> tuple[NDArray, NDArray]:
     """Orthonormal basis and variances of the Gaussian spanned by scaled vectors (N, V, C).
 
     Each vector stands for one independent standard deviation. Even and odd parts are treated apart so that

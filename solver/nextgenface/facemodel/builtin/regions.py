@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +22,7 @@ def bump(points: NDArray, centre: NDArray, width: tuple[float, float, float]) ->
     return np.exp(-0.5 * (((points - centre) / np.array(width)) ** 2).sum(1))
 
 
-def both_sides(function, points: NDArray) -> NDArray:
+def both_sides(function: Callable[[NDArray], NDArray], points: NDArray) -> NDArray:
     """Largest of a mask and its mirror image: `function` describes the subject's right side."""
     return np.maximum(function(points), function(points * FLIP))
 
@@ -52,28 +54,38 @@ def brow_mask(points: NDArray, landmarks: NDArray) -> NDArray:
 def face_masks(points: NDArray, landmarks: NDArray, groups: dict[str, NDArray]) -> dict[str, NDArray]:
     """All masks (V,) in 0..1. points (V, 3) mm, landmarks (468, 3), groups: weights of what was built apart.
 
-    groups holds "mouth", "border", "lid_rim", "eyes" as vertex weights (V,).
+    groups holds "mouth", "border", "border_outer", "lid_rim", "nostrils", "eyes" as vertex weights (V,).
     """
     lm = landmarks
     eyes, mouth = groups["eyes"], groups["mouth"]
     open_skin = (1 - eyes) * (1 - mouth)
     right_eye = lm[list(ix.RIGHT_EYE)]
-    masks: dict[str, NDArray] = {"eyes": eyes, "mouth": mouth, "border": groups["border"], "lid_rim": groups["lid_rim"]}
+    masks: dict[str, NDArray] = {
+        "eyes": eyes,
+        "mouth": mouth,
+        "border": groups["border"],
+        "lid_rim": groups["lid_rim"],
+    }
 
     lips = signed_loop_distance(points, lm[list(ix.LIPS_OUTER)])
     masks["lips"] = sigmoid(-lips / 0.7) * (points[:, 2] > lm[61, 2] - 12) * open_skin
-    masks["lip_seam"] = np.exp(-((distance_to_polyline(points, lm[list(ix.LIPS_INNER)], closed=True) / 0.8) ** 2))
+    masks["lip_seam"] = np.exp(
+        -((distance_to_polyline(points, lm[list(ix.LIPS_INNER)], closed=True) / 0.8) ** 2)
+    )
     masks["brows"] = brow_mask(points, lm) * open_skin
 
-    nostril = nostril_centre(lm)
-    masks["nostrils"] = both_sides(lambda p: np.exp(-((np.linalg.norm((p - nostril) / [3.4, 2.6, 4.2], axis=1)) ** 4)), points)
+    masks["nostrils"] = groups["nostrils"]
 
     lid_distance = both_sides(lambda p: -signed_loop_distance(p, right_eye), points)
     masks["lids"] = np.exp(-((np.clip(-lid_distance, 0, None) / 4.0) ** 2)) * (1 - eyes)
     upper = right_eye[:9]
     lower = np.concatenate([right_eye[8:], right_eye[:1]])
-    masks["lash_upper"] = both_sides(lambda p: np.exp(-((distance_to_polyline(p, upper) / 0.8) ** 2)), points) * (1 - eyes)
-    masks["lash_lower"] = both_sides(lambda p: np.exp(-((distance_to_polyline(p, lower) / 0.7) ** 2)), points) * (1 - eyes)
+    masks["lash_upper"] = both_sides(
+        lambda p: np.exp(-((distance_to_polyline(p, upper) / 0.8) ** 2)), points
+    ) * (1 - eyes)
+    masks["lash_lower"] = both_sides(
+        lambda p: np.exp(-((distance_to_polyline(p, lower) / 0.7) ** 2)), points
+    ) * (1 - eyes)
 
     def pair(centre: NDArray, width: tuple[float, float, float]) -> NDArray:
         return both_sides(lambda p: bump(p, centre, width), points)
@@ -90,9 +102,14 @@ def face_masks(points: NDArray, landmarks: NDArray, groups: dict[str, NDArray]) 
     jaw = lm[list(ix.JAW_LINE)]
     beard = both_sides(lambda p: np.clip(1 - distance_to_polyline(p, jaw) / 27, 0, 1), points)
     beard = beard + bump(points, lm[164], (19, 5, 14)) + bump(points, lm[200], (17, 13, 20))
-    masks["beard"] = np.clip(beard, 0, 1) * sigmoid((lm[164, 1] + 4 - points[:, 1]) / 2.0) * (1 - masks["lips"]) * open_skin
+    masks["beard"] = (
+        np.clip(beard, 0, 1)
+        * sigmoid((lm[164, 1] + 4 - points[:, 1]) / 2.0)
+        * (1 - masks["lips"])
+        * open_skin
+    )
 
-    # Skin that a photo can be compared with: frontal, not hair, not inside of anything, fading into the border.
+    # Skin that a photo can be compared with: frontal, not inside of anything, fading into the border.
     skin = open_skin * (1 - np.clip(groups["border_outer"], 0, 1)) * (1 - masks["nostrils"])
     skin = skin * (1 - np.clip(2 * groups["lid_rim"], 0, 1)) * (1 - masks["lash_upper"])
     masks["skin"] = skin
@@ -101,5 +118,5 @@ def face_masks(points: NDArray, landmarks: NDArray, groups: dict[str, NDArray]) 
 
 def nostril_centre(landmarks: NDArray) -> NDArray:
     """Middle (3,) of the subject's right nostril opening."""
-    rim = landmarks[[240, 75, 60, 97]]
+    rim = landmarks[[79, 166, 60, 20]]
     return rim.mean(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from ...geometry.laplacian import distance_to_polyline, vertex_normals
@@ -28,8 +29,25 @@ def lift_lids_off_eyes(points: NDArray, centres: NDArray, skin: NDArray, clearan
     return result
 
 
-def sculpt(points: NDArray, faces: NDArray, groups: dict[str, NDArray], centres: NDArray) -> NDArray:
-    """Adds lip volume, lip seam, philtrum, lid crease, alar crease and nostrils. Returns new points (V, 3)."""
+def relax(points: NDArray, faces: NDArray, weight: NDArray, steps: int) -> NDArray:
+    """Moves vertices (V, 3) towards the mean of their neighbours, by weight (V,) in 0..1, several times."""
+    count = len(points)
+    sides = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    graph = sp.csr_matrix((np.ones(len(sides)), sides.T), shape=(count, count))
+    graph = ((graph + graph.T) > 0).astype(float)
+    mean = sp.diags(1 / np.maximum(np.asarray(graph.sum(1)).ravel(), 1)) @ graph
+    for _ in range(steps):
+        points = points + 0.5 * weight[:, None] * (mean @ points - points)
+    return points
+
+
+def sculpt(
+    points: NDArray, faces: NDArray, groups: dict[str, NDArray], centres: NDArray
+) -> tuple[NDArray, NDArray]:
+    """Adds lip volume, lip seam, philtrum, lid crease, alar crease and nostrils.
+
+    Returns new points (V, 3) and the weight (V,) of the inside of the nostrils.
+    """
     landmarks = points[:TEMPLATE_COUNT]
     normals = vertex_normals(points, faces)
     open_skin = (1 - groups["mouth"]) * (1 - groups["lid_rim"])
@@ -56,7 +74,7 @@ def sculpt(points: NDArray, faces: NDArray, groups: dict[str, NDArray], centres:
     # Upper lid crease, the fold above it, and a soft lower lid.
     crease = np.array([landmarks[v] for v in ix.RIGHT_UPPER_CREASE])
     lid_edge = landmarks[[161, 160, 159, 158, 157]]
-    fold = 0.50 * crease + 0.50 * lid_edge
+    fold = 0.58 * crease + 0.42 * lid_edge
 
     def crease_height(p: NDArray) -> NDArray:
         groove_line = np.exp(-0.5 * (distance_to_polyline(p, fold) / 0.9) ** 2)
@@ -71,7 +89,23 @@ def sculpt(points: NDArray, faces: NDArray, groups: dict[str, NDArray], centres:
     result = points + (height * open_skin)[:, None] * normals
     # Nostrils go up and back into the nose.
     nostril = nostril_centre(landmarks)
-    depth = both_sides(lambda p: np.exp(-(np.linalg.norm((p - nostril) / [2.9, 2.6, 3.6], axis=1) ** 4)), points)
-    result += depth[:, None] * np.array([0, 3.2, -1.6])
-    skin = np.clip(1 - 2.5 * groups["lid_rim"], 0, 1) * sigmoid((30 - np.abs(points[:, 1] - centres[0, 1])) / 2)
-    return lift_lids_off_eyes(result, centres, skin)
+
+    def opening(grow: float, lower: float) -> NDArray:
+        size = np.array([2.5, 2.9, 3.7]) + grow
+        centre = nostril + [0, -lower, -lower]
+        return both_sides(lambda p: np.exp(-(np.linalg.norm((p - centre) / size, axis=1) ** 4)), points)
+
+    result += opening(0.0, 0.0)[:, None] * np.array([0, 5.0, -1.2])
+    # The template is rough where its triangles crowd: corners of the mouth, edge of the nostrils, wings.
+    rough = 0.8 * both_sides(
+        lambda p: bump(p, landmarks[[61, 78]].mean(0) + [-1, 0, 0], (3.5, 2.5, 5)), points
+    )
+    rough += 0.6 * both_sides(lambda p: bump(p, nostril, (6.5, 4.5, 6)), points)
+    rough += 0.6 * both_sides(lambda p: bump(p, landmarks[[129, 64]].mean(0), (4, 6, 5)), points)
+    result = relax(result, faces, np.clip(rough, 0, 0.8) * open_skin, 6)
+    skin = np.clip(1 - 2.5 * groups["lid_rim"], 0, 1) * sigmoid(
+        (30 - np.abs(points[:, 1] - centres[0, 1])) / 2
+    )
+    return lift_lids_off_eyes(result, centres, skin), np.maximum(
+        opening(0.4, 0.0), opening(0.2, 1.6)
+    ) * open_skin

@@ -22,11 +22,12 @@ FLIP = np.array([-1.0, 1.0, 1.0])
 TEMPLATE_COUNT = 468
 EYE_RADIUS = 12.0  # mm, an adult eye
 BORDER_RINGS = 4
+SKULL_CENTRE, SKULL_AXES = np.array([0.0, 30.0, -30.0]), np.array([74.0, 92.0, 95.0])  # mm
 
 
 @dataclass
 class ControlMesh:
-    """vertices (n, 3) mm, uv (n, 2) with v up, faces (f, 3), mirror (n,), named vertex groups, eye centres."""
+    """vertices (n, 3) mm, uv (n, 2) with v up, faces (f, 3), mirror (n,), vertex groups, eye centres."""
 
     vertices: NDArray
     uv: NDArray
@@ -43,9 +44,15 @@ def load_template(path: Path) -> tuple[NDArray, NDArray, NDArray]:
     """
     try:
         with np.load(path, allow_pickle=False) as data:
-            vertices, uv, faces = data["V"].astype(float), data["uv"].astype(float), data["F"].astype(np.int64)
+            vertices, uv, faces = (
+                data["V"].astype(float),
+                data["uv"].astype(float),
+                data["F"].astype(np.int64),
+            )
     except (OSError, KeyError, ValueError) as error:
-        raise ModelError(f"The face template {path} cannot be read ({error}). Reinstall NextGenFace.") from error
+        raise ModelError(
+            f"The face template {path} cannot be read ({error}). Reinstall NextGenFace."
+        ) from error
     if vertices.shape != (TEMPLATE_COUNT, 3) or faces.max() >= TEMPLATE_COUNT:
         raise ModelError(f"{path} is not the 468-vertex face template. Reinstall NextGenFace.")
     return vertices, np.stack([uv[:, 0], 1 - uv[:, 1]], 1), faces
@@ -148,8 +155,8 @@ def _open_eyes(vertices: NDArray, faces: NDArray, mirror: NDArray) -> NDArray:
 
 
 def _close_mouth(vertices: NDArray, faces: NDArray, mirror: NDArray) -> NDArray:
-    """Brings the two inner lip contours together, 0.3 mm apart; lips and skin follow smoothly."""
-    gap = 0.3
+    """Brings the two inner lip contours together, 0.1 mm apart; lips and skin follow smoothly."""
+    gap = 0.12
     known = np.linalg.norm(vertices - vertices[13], axis=1) > 36
     values = np.zeros_like(vertices)
     known[[61, 291, 78, 308, 2, 98, 327, 18, 200]] = True
@@ -223,7 +230,11 @@ def _mouth_bag(builder: _Builder) -> NDArray:
     local = _local_mirror(loop, np.array(builder.mirror))
     flipped = builder.runs_with_faces(loop)
     previous, added = loop, []
-    for narrow, back, spread, shrink in ((0.985, 2.5, 0.5, 0.8), (0.95, 7.0, 4.0, 0.6), (0.85, 16.0, 8.0, 0.36)):
+    for narrow, back, spread, shrink in (
+        (1.0, 2.5, 0.6, 0.8),
+        (0.95, 7.0, 4.0, 0.6),
+        (0.85, 16.0, 8.0, 0.36),
+    ):
         positions = lips.copy()
         positions[:, 0] *= narrow
         positions[:, 1] += upwards * spread
@@ -232,7 +243,9 @@ def _mouth_bag(builder: _Builder) -> NDArray:
         builder.bridge(previous, ring, flipped, right_only=True)
         previous = ring
         added.append(ring)
-    end = builder.ring((middle + [0, 0, -24])[None] * [0, 1, 1], (uv_middle * [0, 1] + [0.5, 0])[None], np.zeros(1, int))
+    end = builder.ring(
+        (middle + [0, 0, -24])[None] * [0, 1, 1], (uv_middle * [0, 1] + [0.5, 0])[None], np.zeros(1, int)
+    )
     for i in range(len(loop)):
         a, b = int(previous[i]), int(previous[(i + 1) % len(loop)])
         if max(builder.vertices[a][0], builder.vertices[b][0]) <= 1e-9:
@@ -255,19 +268,25 @@ def _border(builder: _Builder) -> list[NDArray]:
     local = _local_mirror(loop, np.array(builder.mirror))
     outwards = rim - [0, -5, 0]
     outwards[:, 2] = 0
-    outwards /= np.linalg.norm(outwards, axis=1, keepdims=True)
+    outwards = outwards / np.linalg.norm(outwards, axis=1, keepdims=True)
     top = _smooth_step((rim[:, 1] - 25) / 55)[:, None]
     chin = _smooth_step((-rim[:, 1] - 35) / 55)[:, None]
     side = np.clip(1 - top - chin, 0, 1)
-    # Turning angle from outwards to backwards (radians) and step length (mm) of each ring.
-    angles = {"side": (1.38, 1.5, 1.57, 1.6), "top": (0.62, 0.82, 1.02, 1.2), "chin": (1.05, 1.4, 1.5, 1.45)}
+    # Turning angle from outwards to backwards (radians) and step length (mm) of each ring; the top instead
+    # follows a skull-like ellipsoid backwards.
+    angles = {"side": (1.38, 1.5, 1.57, 1.6), "chin": (1.05, 1.4, 1.5, 1.45)}
     steps = {"side": (9, 10, 11, 12), "top": (11, 12, 12, 12), "chin": (8, 10, 12, 13)}
     position, previous, rings = rim.copy(), loop, []
     uv_middle = np.array([0.5, 0.5 * (uv[:, 1].min() + uv[:, 1].max())])
     for k in range(BORDER_RINGS):
-        angle = side * angles["side"][k] + top * angles["top"][k] + chin * angles["chin"][k]
+        angle = (side * angles["side"][k] + chin * angles["chin"][k]) / np.maximum(side + chin, 1e-9)
+        around = outwards * np.cos(angle) + np.array([0, 0, -1.0]) * np.sin(angle)
+        normal = (position - SKULL_CENTRE) / SKULL_AXES**2
+        normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+        back = normal * normal[:, 2:] - [0, 0, 1.0]
+        back /= np.maximum(np.linalg.norm(back, axis=1, keepdims=True), 1e-9)
         step = side * steps["side"][k] + top * steps["top"][k] + chin * steps["chin"][k]
-        position = position + step * (outwards * np.cos(angle) + np.array([0, 0, -1.0]) * np.sin(angle))
+        position = position + step * ((side + chin) * around + top * back)
         ring = builder.ring(position, uv_middle + (uv - uv_middle) * (1 + 0.045 * (k + 1)), local)
         builder.bridge(previous, ring, flipped, right_only=True)
         previous = ring
@@ -295,11 +314,18 @@ def build_control_mesh(path: Path) -> ControlMesh:
     groups["border"] = np.concatenate(rings)
     groups["border_outer"] = np.concatenate(rings[1:])
     table = np.array(builder.mirror)
-    points = symmetrise(np.array(builder.vertices), table, FLIP)
+    points = np.array(builder.vertices)
+    # Between the face and the outermost ring the surface takes the smoothest course.
+    known = np.ones(len(points), bool)
+    known[np.concatenate(rings[:-1])] = False
+    points = 0.35 * points + 0.65 * SmoothField(points, np.array(builder.faces)).solve(known, points)
+    points = symmetrise(points, table, FLIP)
     plane = np.array(builder.uv) - [0.5, 0]
     plane = symmetrise(plane, table, np.array([-1.0, 1.0]))
     # Fill the texture: each axis to the full square with a small margin.
     low, high = plane.min(0), plane.max(0)
     half = np.array([0.485 / max(-low[0], high[0]), 0.97 / (high[1] - low[1])])
     plane = np.c_[0.5 + plane[:, 0] * half[0], 0.015 + (plane[:, 1] - low[1]) * half[1]]
-    return ControlMesh(points, plane, np.array(builder.faces), table, groups, np.array([centre, centre * FLIP]))
+    return ControlMesh(
+        points, plane, np.array(builder.faces), table, groups, np.array([centre, centre * FLIP])
+    )

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nextgenface.config import ALIASES, Config, available_cores, options
+from nextgenface.config import ALIASES, Config, options
+from nextgenface.cores import available_cores
 from nextgenface.errors import ConfigError
 from nextgenface.paths import asset
 

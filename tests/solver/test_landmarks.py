@@ -243,7 +243,7 @@ def test_fan_maps_heat_to_the_photo() -> None:
     box = np.array([[120.0, 180.0, 600.0, 640.0, 0.99]])
 
     class WithSides(Blobs):
-        """In the mirrored picture (every second call) left and right landmarks change names, as a face's would."""
+        """In the mirrored picture (every second call) left and right change names, as a face's would."""
 
         calls = 0
 
@@ -313,7 +313,7 @@ def test_fan_weights_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         def detect_from_image(self, picture: NDArray[np.uint8]) -> list[list[float]]:
             return [[10.0, 10.0, 110.0, 110.0, 0.9]]
 
-    fake.detection.sfd.FaceDetector = Finder  # type: ignore[attr-defined]
+    fake.detection.sfd.FaceDetector = Finder
     for name, module in (("", fake), (".detection", fake.detection), (".detection.sfd", fake.detection.sfd)):
         monkeypatch.setitem(sys.modules, f"face_alignment{name}", module)
     folder = tmp_path / "weights"

@@ -78,9 +78,10 @@ def save_with_exif(path: Path, codes: NDArray[np.uint8], orientation: int) -> No
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     if not path.stem.endswith("16"):
-        Image.fromarray(codes).save(path, exif=exif, **({"quality": 98} if path.suffix == ".jpg" else {}))
+        quality: dict[str, Any] = {"quality": 98} if path.suffix == ".jpg" else {}
+        Image.fromarray(codes).save(path, exif=exif, **quality)
         return
-    deep = codes.astype(np.uint16) * 257
+    deep = codes.astype(np.uint16) * np.uint16(257)
     if path.suffix == ".png":
         write_png16(path, deep, exif.tobytes())
     else:
@@ -165,18 +166,37 @@ def test_modes(tmp_path: Path, codes: NDArray[np.uint8]) -> None:
     assert np.abs(load_photo(tmp_path / "C.jpg").srgb8().astype(int) - codes).max() < 12
 
 
-def test_colour_profile_is_converted(tmp_path: Path, codes: NDArray[np.uint8]) -> None:
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+def exchanged_profile() -> bytes:
+    """A profile whose red is sRGB's blue and whose blue is its red, so that a conversion shows."""
+    profile = bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    for old, new in ((b"rXYZ", b"????"), (b"bXYZ", b"rXYZ"), (b"????", b"bXYZ")):
+        profile = profile.replace(old, new)
+    return profile.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
+
+
+def test_colour_profile_is_converted(
+    tmp_path: Path, codes: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.fromarray(codes).save(
+        tmp_path / "a.jpg", icc_profile=exchanged_profile(), quality=99, subsampling=0
+    )
+    assert np.abs(load_photo(tmp_path / "a.jpg").srgb8().astype(int) - codes[..., ::-1]).max() < 6
+
+    write_png16(tmp_path / "b.png", codes.astype(np.uint16) * np.uint16(257), profile=exchanged_profile())
+    assert np.abs(load_photo(tmp_path / "b.png").srgb8().astype(int) - codes[..., ::-1]).max() <= 2
+    assert "b.png: a 16-bit picture with a colour profile" in caplog.text
+
+    lab = ImageCms.createProfile("LAB")
     in_lab = ImageCms.profileToProfile(
-        Image.fromarray(codes),
-        ImageCms.createProfile("sRGB"),
-        ImageCms.createProfile("LAB"),
-        outputMode="LAB",
+        Image.fromarray(codes), ImageCms.createProfile("sRGB"), lab, outputMode="LAB"
     )
     assert in_lab is not None
-    in_lab.save(tmp_path / "lab.tif", icc_profile=lab)
-    photo = load_photo(tmp_path / "lab.tif")
-    assert np.abs(photo.srgb8().astype(int) - codes).mean() < 3
+    in_lab.save(tmp_path / "lab.tif", icc_profile=ImageCms.ImageCmsProfile(lab).tobytes())
+    assert np.abs(load_photo(tmp_path / "lab.tif").srgb8().astype(int) - codes).mean() < 3
+
+    same = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(codes).save(tmp_path / "same.png", icc_profile=same)
+    assert (load_photo(tmp_path / "same.png").srgb8() == codes).all()
 
 
 def test_broken_colour_profile_is_said(
@@ -205,7 +225,7 @@ def test_focal_length_from_exif(tmp_path: Path) -> None:
     # 4:3 at the same equivalent: the diagonal decides.
     photo = load_photo(save_focal(tmp_path / "b.jpg", {film: 26}, (400, 300)))
     assert photo.focal_px == pytest.approx(26 * 500 / math.hypot(36, 24))
-    size = {ExifTags.Base.ExifImageWidth: 4000, ExifTags.Base.ExifImageHeight: 3000}
+    size: dict[int, Any] = {ExifTags.Base.ExifImageWidth: 4000, ExifTags.Base.ExifImageHeight: 3000}
     reduced = load_photo(save_focal(tmp_path / "c.jpg", {film: 26, **size}, (400, 300)))
     assert reduced.focal_px == photo.focal_px
     cropped = load_photo(save_focal(tmp_path / "d.jpg", {film: 26, **size}, (300, 300)))
@@ -214,7 +234,7 @@ def test_focal_length_from_exif(tmp_path: Path) -> None:
 
 
 def test_focal_length_from_the_sensor() -> None:
-    tags = {
+    tags: dict[int, Any] = {
         ExifTags.Base.FocalLength: 35.0,
         ExifTags.Base.FocalPlaneXResolution: 6000 / 23.5 * 25.4,
         ExifTags.Base.FocalPlaneResolutionUnit: 2,

@@ -45,7 +45,7 @@ def test_projection_by_hand() -> None:
         100,
         80,
     )
-    pixels, depth = frontal.project([[1.0, 2.0, 0.0], [0, 0, 5]])
+    pixels, depth = frontal.project([[1.0, 2.0, 0.0], [0.0, 0.0, 5.0]])
     np.testing.assert_allclose(pixels, [[60, 20], [50, 40]])
     np.testing.assert_allclose(depth, [10, 5])
     np.testing.assert_allclose(frontal.centre, [0, 0, 10])

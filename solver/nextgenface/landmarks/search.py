@@ -225,8 +225,13 @@ def quiet() -> Iterator[None]:
     """
     with _quiet_lock, warnings.catch_warnings(), open(os.devnull, "wb") as nowhere:
         warnings.simplefilter("ignore")
-        sys.stderr.flush()
-        saved = os.dup(2)
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        try:
+            saved = os.dup(2)
+        except OSError:  # a program without a console has no standard error to protect
+            yield
+            return
         try:
             os.dup2(nowhere.fileno(), 2)
             yield

@@ -143,14 +143,17 @@ class View:
 def face_view(photo: Photo, landmarks: Landmarks, config: Config, size: int | None = None) -> View:
     """The square around one face, brought to the resolution of the fit.
 
-    The crop is centred at the box of the landmarks (pixels of the photo) and 1.8 times as large; it may
-    reach beyond the photo, where `valid` is 0. It is resized to `maxResolution`, but enlarged at most
-    fourfold (then the fitted picture is smaller); `size` overrides, so that several photos match.
+    The crop is centred at the box of the landmarks (pixels of the photo) and 1.8 times as large, but not
+    larger than the photo and moved into it where that is possible; what reaches beyond a narrow photo has
+    `valid` 0. It is resized to `maxResolution`, but enlarged at most fourfold (then the fitted picture is smaller); `size`
+    overrides, so that several photos match.
     """
     x0, y0, x1, y1 = landmarks.box
-    side = _crop_side(landmarks)
-    size = size or fitted_size([landmarks], config)
-    crop = Crop((x0 + x1 - side) / 2, (y0 + y1 - side) / 2, size / side, size)
+    side = crop_side(photo, landmarks)
+    size = size or fitted_size([side], config)
+    left = _start((x0 + x1 - side) / 2, side, photo.width)
+    top = _start((y0 + y1 - side) / 2, side, photo.height)
+    crop = Crop(left, top, size / side, size)
     image, valid = resample(photo.linear, photo.alpha, crop)
     focal, sigma, source = choose_focal(photo, crop, config)
     spread = "known" if sigma == 0 else f"a start, spread {sigma:.0%}"
@@ -171,7 +174,9 @@ def face_view(photo: Photo, landmarks: Landmarks, config: Config, size: int | No
 
 def face_views(photos: Sequence[Photo], landmarks: Sequence[Landmarks], config: Config) -> list[View]:
     """Views of several photos at one common resolution, as arrays over photos need it."""
-    size = fitted_size(landmarks, config)
+    size = fitted_size(
+        [crop_side(photo, face) for photo, face in zip(photos, landmarks, strict=True)], config
+    )
     return [face_view(photo, face, config, size) for photo, face in zip(photos, landmarks, strict=True)]
 
 
@@ -181,7 +186,7 @@ def fitted_size(faces: Sequence[Landmarks], config: Config) -> int:
     `maxResolution`, or less (a multiple of 16) where even the largest crop would have to be enlarged
     more than fourfold to reach it.
     """
-    useful = LARGEST_ENLARGEMENT * max(_crop_side(face) for face in faces)
+    useful = LARGEST_ENLARGEMENT * max(_wanted_side(face) for face in faces)
     return int(min(config.maxResolution, max(64, int(np.ceil(useful / 16)) * 16)))
 
 
@@ -234,9 +239,19 @@ def resample(
     return image.astype(np.float32), valid.astype(np.float32)
 
 
-def _crop_side(landmarks: Landmarks) -> float:
+def crop_side(photo: Photo, landmarks: Landmarks) -> float:
+    """Side of the square around a face in pixels of the photo (the landmarks' pixels)."""
+    return float(min(_wanted_side(landmarks), max(photo.width, photo.height)))
+
+
+def _wanted_side(landmarks: Landmarks) -> float:
     x0, y0, x1, y1 = landmarks.box
     return CROP_FACTOR * max(x1 - x0, y1 - y0)
+
+
+def _start(wanted: float, side: float, length: int) -> float:
+    """Where a crop begins along one axis: inside the photo if it fits, else with the photo in its middle."""
+    return float(np.clip(wanted, 0.0, length - side)) if side <= length else (length - side) / 2
 
 
 def _filter(

@@ -125,14 +125,25 @@ def test_view_is_a_square_around_the_face() -> None:
 
 def test_small_faces_are_enlarged_no_more_than_fourfold() -> None:
     config = Config()
-    assert fitted_size([face_at(0, 0, 150, 150)], config) == 512  # a 256 x 256 portrait is fitted at 512
-    tiny, large = face_at(50, 50, 40, 40), face_at(100, 100, 400, 400)
-    assert fitted_size([tiny], config) == 288
+    portrait = face_view(photo_of(ramp(256, 256)), face_at(60, 50, 150, 180), config)
+    assert portrait.crop == Crop(0, 0, 2, 512) and portrait.valid.min() == 1
+    tiny, large = face_at(150, 150, 40, 40), face_at(100, 100, 400, 400)
     photo = photo_of(ramp(600, 600))
+    assert fitted_size([72.0], config) == 288 == face_view(photo, tiny, config).size
     views = face_views([photo, photo], [tiny, large], config)
     assert [view.size for view in views] == [512, 512]
     config.maxResolution = 200
     assert face_view(photo, large, config).size == 200
+
+
+def test_crop_stays_in_the_photo_where_it_can() -> None:
+    corner = face_view(photo_of(ramp(600, 800)), face_at(5, 380, 160, 200), Config())
+    assert (corner.crop.x0, corner.crop.y0) == (0, pytest.approx(240))
+    assert corner.valid.min() == 1
+    narrow = face_view(photo_of(ramp(600, 200)), face_at(20, 200, 160, 200), Config())
+    assert narrow.crop.x0 == pytest.approx(-80)
+    assert narrow.valid[:, :100].max() == 0 and narrow.valid[:, -100:].max() == 0
+    assert narrow.valid[:, 256].min() == 1
 
 
 def rule(focal: float | None, change: str, optimise: bool = True) -> tuple[float, float, str]:

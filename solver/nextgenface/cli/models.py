@@ -17,7 +17,8 @@ from .common import run_command
 def _describe(model: FaceModel) -> str:
     return (
         f"{model.name}: {model.vertex_count} vertices, {len(model.faces)} triangles, "
-        f"{len(model.shape_basis)} shape, {len(model.expression_basis)} expression and {len(model.diffuse_basis)} albedo components, "
+        f"{len(model.shape_basis)} shape, {len(model.expression_basis)} expression "
+        f"and {len(model.diffuse_basis)} albedo components, "
         f"{len(model.blendshape_names)} blendshapes, hash {model.hash[:12]}"
     )
 

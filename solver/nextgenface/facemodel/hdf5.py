@@ -1,7 +1,8 @@
 """Face models in HDF5: the groups of the Basel Face Model 2017 and AlbedoMM, plus what NextGenFace adds.
 
 The same reader serves the built-in model, a Basel-style pair of files and a user's own file;
-docs/face-models.md lists the groups. A basis is stored as (3V, K) with vertex-major x, y, z rows and orthonormal columns.
+docs/face-models.md lists the groups. A basis is stored as (3V, K) with vertex-major x, y, z rows and
+orthonormal columns.
 """
 
 from __future__ import annotations

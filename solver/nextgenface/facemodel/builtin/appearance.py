@@ -8,9 +8,9 @@ and their principal components become the albedo basis.
 Specular: skin reflects like an index of refraction of 1.4, F0 = 0.028, which is a Principled specular level
 of 0.35 (d'Eon and Luebke, "Advanced Techniques for Realistic Real-Time Skin Rendering", GPU Gems 3, ch. 14,
 2007; they suggest a microfacet slope of m = 0.3 for the whole face, after the measurements of Weyrich et al.
-2006, "Analysis of Human Faces Using a Measurement-Based Skin Reflectance Model"). With alpha =
-roughness^2 and alpha ~ m that is a roughness of 0.55. That nose, forehead and lips are smoother and cheeks rougher follows
-those measurements; the size of the steps is our estimate.
+2006, "Analysis of Human Faces Using a Measurement-Based Skin Reflectance Model"). With alpha = roughness^2
+and alpha ~ m that is a roughness of 0.55. That nose, forehead and lips are smoother and cheeks rougher
+follows those measurements; the size of the steps is our estimate.
 """
 
 from __future__ import annotations

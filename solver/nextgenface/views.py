@@ -145,12 +145,12 @@ def face_view(photo: Photo, landmarks: Landmarks, config: Config, size: int | No
 
     The crop is centred at the box of the landmarks (pixels of the photo) and 1.8 times as large, but not
     larger than the photo and moved into it where that is possible; what reaches beyond a narrow photo has
-    `valid` 0. It is resized to `maxResolution`, but enlarged at most fourfold (then the fitted picture is smaller); `size`
-    overrides, so that several photos match.
+    `valid` 0. It is resized to `maxResolution`, but enlarged at most fourfold (then the fitted picture is
+    smaller); `size` overrides, so that several photos match.
     """
     x0, y0, x1, y1 = landmarks.box
     side = crop_side(photo, landmarks)
-    size = size or fitted_size([side], config)
+    size = size or fitted_size([landmarks], config)
     left = _start((x0 + x1 - side) / 2, side, photo.width)
     top = _start((y0 + y1 - side) / 2, side, photo.height)
     crop = Crop(left, top, size / side, size)
@@ -174,9 +174,7 @@ def face_view(photo: Photo, landmarks: Landmarks, config: Config, size: int | No
 
 def face_views(photos: Sequence[Photo], landmarks: Sequence[Landmarks], config: Config) -> list[View]:
     """Views of several photos at one common resolution, as arrays over photos need it."""
-    size = fitted_size(
-        [crop_side(photo, face) for photo, face in zip(photos, landmarks, strict=True)], config
-    )
+    size = fitted_size(landmarks, config)
     return [face_view(photo, face, config, size) for photo, face in zip(photos, landmarks, strict=True)]
 
 

@@ -129,7 +129,7 @@ def test_small_faces_are_enlarged_no_more_than_fourfold() -> None:
     assert portrait.crop == Crop(0, 0, 2, 512) and portrait.valid.min() == 1
     tiny, large = face_at(150, 150, 40, 40), face_at(100, 100, 400, 400)
     photo = photo_of(ramp(600, 600))
-    assert fitted_size([72.0], config) == 288 == face_view(photo, tiny, config).size
+    assert fitted_size([tiny], config) == 288 == face_view(photo, tiny, config).size
     views = face_views([photo, photo], [tiny, large], config)
     assert [view.size for view in views] == [512, 512]
     config.maxResolution = 200

@@ -20,14 +20,11 @@ def load_image(
     """Load or reload the image with this role. The file on disk wins over what was packed earlier.
 
     `colour_space`: sRGB for the diffuse map and the photo, Non-Color for specular and roughness,
-    Linear Rec.709 for the environment.
+    Linear Rec.709 for the environment. The file has passed `check_readable`.
     """
     image = owner.find(bpy.data.images, role)
     if image is None:
-        try:
-            image = bpy.data.images.load(str(path), check_existing=False)
-        except RuntimeError as error:
-            raise ResultsError(f"Blender cannot read {path}. Run the reconstruction again.") from error
+        image = bpy.data.images.load(str(path), check_existing=False)
         image.name = name
         owner.tag(image, role)
     else:
@@ -37,11 +34,21 @@ def load_image(
         image.reload()
     image.colorspace_settings.name = colour_space
     image.alpha_mode = "STRAIGHT" if path.suffix.lower() != ".exr" else "PREMUL"
-    if image.size[0] == 0:  # `load` only notes the name; reading the size reads the file
-        raise ResultsError(f"{path} is damaged or not an image. Run the reconstruction again.")
     if pack:
         image.pack()
     return image
+
+
+def check_readable(path: Path) -> None:
+    """Raise ResultsError when Blender cannot decode an image, so that an import can stop before it begins."""
+    try:
+        image = bpy.data.images.load(str(path), check_existing=False)
+    except RuntimeError as error:
+        raise ResultsError(f"Blender cannot read {path}. Run the reconstruction again.") from error
+    size = tuple(image.size)  # `load` only notes the name; reading the size reads the file
+    bpy.data.images.remove(image)
+    if 0 in size:
+        raise ResultsError(f"{path} is damaged or not an image. Run the reconstruction again.")
 
 
 def is_grey(image: bpy.types.Image) -> bool:

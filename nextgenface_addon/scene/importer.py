@@ -9,12 +9,15 @@ import bpy
 
 from . import takeover
 from .camera import build_camera
+from .images import check_readable
 from .material import build_material
 from .mesh import build_head
 from .owned import FOLDER_PROPERTY, Owner
 from .results_folder import PhotoResult, ResultsFolder, read_results
 from .shape_keys import build_shape_keys
 from .world import build_world
+
+USED_FILES = ("diffuse", "specular", "roughness", "environment", "photo")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ def import_result(
     """
     options = options or ImportOptions()
     results = read_results(Path(folder))
+    for photo in results.photos:
+        for key in USED_FILES:
+            if key in photo.files:
+                check_readable(photo.files[key])
     scene = (context or bpy.context).scene
     owner = Owner(results.folder)
     report = ImportReport(warnings=list(results.warnings))

@@ -42,7 +42,6 @@ def build_material(
         output = output or tree.nodes.new("ShaderNodeOutputMaterial")
         tree.links.new(shader.outputs["BSDF"], output.inputs["Surface"])
     if shader is not None and fresh:
-        shader.distribution = "GGX"  # single scattering, as in the solver
         shader.inputs["IOR"].default_value = SKIN_IOR
         shader.inputs["Metallic"].default_value = 0.0
     for key, socket, colour_space, node_name, height in _MAPS:

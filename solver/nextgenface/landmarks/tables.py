@@ -1,7 +1,7 @@
-"""Which landmark of one numbering is which of another.
+"""The numberings of landmarks: which ones are used, which mirror each other, which lie on the outline.
 
 Two numberings are in use: MediaPipe's 468-point face mesh (468..477 are the irises) and the
-68 points of iBUG 300-W, which FAN predicts. Of those the guide uses 62, leaving out six
+68 points of iBUG 300-W, which FAN predicts (assets/landmarks/ibug68.txt relates the two). Of those the guide uses 62, leaving out six
 jaw points between ear and chin, which slide along the cheek instead of marking a place.
 """
 
@@ -19,44 +19,10 @@ MEDIAPIPE_COUNT = 468
 IRIS_MIRROR: NDArray[np.int64] = np.array([5, 8, 7, 6, 9, 0, 3, 2, 1, 4], dtype=np.int64)
 """(10,) mirror image of each iris point; an iris is its centre, image right, top, image left, bottom."""
 
-IBUG68_IN_MEDIAPIPE: NDArray[np.int64] = np.array(
-    [
-        127,
-        234,
-        93,
-        132,
-        58,
-        136,
-        149,
-        148,
-        152,
-        377,
-        378,
-        365,
-        288,
-        361,
-        323,
-        454,
-        356,
-    ]  # jaw from image left
-    + [70, 63, 105, 66, 107, 336, 296, 334, 293, 300]  # brows
-    + [168, 197, 5, 4]  # ridge of the nose
-    + [98, 97, 2, 326, 327]  # under the nose
-    + [33, 160, 158, 133, 153, 144]  # right eye (image left)
-    + [362, 385, 387, 263, 373, 380]  # left eye
-    + [61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181]  # outer lips
-    + [78, 81, 13, 311, 308, 402, 14, 178],  # inner lips
-    dtype=np.int64,
-)
-"""(68,) the MediaPipe landmark nearest to each iBUG landmark."""
-
 GUIDE62_IN_IBUG68: NDArray[np.int64] = np.array(
     [0, 1, 2, 3, 7, 8, 9, 13, 14, 15, 16, *range(17, 68)], dtype=np.int64
 )
 """(62,) the iBUG landmarks the guide uses."""
-
-GUIDE62_IN_MEDIAPIPE: NDArray[np.int64] = IBUG68_IN_MEDIAPIPE[GUIDE62_IN_IBUG68]
-"""(62,) their MediaPipe counterparts."""
 
 IBUG68_MIRROR: NDArray[np.int64] = np.array(
     [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]

@@ -1,8 +1,9 @@
 """The numberings of landmarks: which ones are used, which mirror each other, which lie on the outline.
 
 Two numberings are in use: MediaPipe's 468-point face mesh (468..477 are the irises) and the
-68 points of iBUG 300-W, which FAN predicts (assets/landmarks/ibug68.txt relates the two). Of those the guide uses 62, leaving out six
-jaw points between ear and chin, which slide along the cheek instead of marking a place.
+68 points of iBUG 300-W, which FAN predicts; assets/landmarks/ibug68.txt relates the two. Of those the
+guide uses 62, leaving out six jaw points between ear and chin, which slide along the cheek instead of
+marking a place.
 """
 
 from __future__ import annotations

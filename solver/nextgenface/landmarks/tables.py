@@ -1,4 +1,4 @@
-"""The numberings of landmarks: which ones are used, which mirror each other, which lie on the outline.
+"""The numberings of landmarks: which ones are used, and which mirror each other.
 
 Two numberings are in use: MediaPipe's 468-point face mesh (468..477 are the irises) and the
 68 points of iBUG 300-W, which FAN predicts; assets/landmarks/ibug68.txt relates the two. Of those the
@@ -33,22 +33,8 @@ IBUG68_MIRROR: NDArray[np.int64] = np.array(
 )
 """(68,) index of each iBUG landmark's mirror image."""
 
-FACE_OVAL: NDArray[np.int64] = np.array(
-    [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
-    + [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109],
-    dtype=np.int64,
-)
-"""(36,) MediaPipe's face outline as a closed loop from the top of the forehead, down the subject's left
-side (image right) to the chin and up again. On a turned head these points follow the visible outline."""
-
-IBUG68_JAW: NDArray[np.int64] = np.arange(17, dtype=np.int64)
-"""(17,) iBUG's outline, ear to ear."""
-
 EYE_CORNERS = {"mediapipe": (33, 263), "ibug68": (36, 45)}
 """Scheme -> outer corners of the right and the left eye (image left, image right on an upright head)."""
-
-OUTLINE = {"mediapipe": FACE_OVAL, "ibug68": IBUG68_JAW}
-"""Scheme -> landmarks on the outline of the face, which may slide along the silhouette."""
 
 
 @lru_cache(maxsize=1)

@@ -214,7 +214,7 @@ def prepare_cycles(samples: int, *, denoise: bool = True) -> None:
     scene.cycles.use_adaptive_sampling = True
     scene.cycles.adaptive_threshold = 0.01
     scene.cycles.seed = 0
-    # A photo's pixel is the light over its square, and so is the solver's; Blender's default filter is softer.
+    # A photo's pixel is the light over its square, and so is the solver's; Blender's own filter is softer.
     scene.cycles.pixel_filter_type = "BOX"
     scene.cycles.use_denoising = denoise
     try:

@@ -17,30 +17,30 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-State = Literal["created", "running", "finished", "failed", "cancelled", "stopped"]
+from .job_events import MAX_BYTES_PER_POLL, RESULT_FILE, EventReader, JobStatus, State, apply_event
+from .processes import interrupt, process_alive, process_start_time
+
+__all__ = (
+    "EventReader",
+    "FoundJob",
+    "Job",
+    "JobError",
+    "JobRequest",
+    "JobStatus",
+    "describe_job",
+    "find_jobs",
+)
 
 JOB_FILE = "job.json"
 EVENTS_FILE = "events.jsonl"
-RESULT_FILE = "result.json"
 PROCESS_FILE = "process.json"
 CONSOLE_FILE = "console.log"
-LOG_FILE = "solver.log"
-
-STAGES = ("pose", "photometric", "textures", "render")
-STAGE_TITLES = {
-    "pose": "Pose",
-    "photometric": "Shape and light",
-    "textures": "Textures",
-    "render": "Final picture",
-}
 
 EXIT_OK = 0
 EXIT_USER_ERROR = 2
 EXIT_CANCELLED = 130
-
-_MAX_BYTES_PER_POLL = 1 << 20  # a flood of events must not hold up Blender's window
 
 
 class JobError(Exception):
@@ -74,120 +74,6 @@ class JobRequest:
             "face": self.face,
             "parent_pid": self.parent_pid,
         }
-
-
-@dataclass(frozen=True)
-class JobStatus:
-    """Where a job stands. `fraction` is 0..1 over all stages and never goes back."""
-
-    state: State = "created"
-    stage: str = ""
-    step: int = 0
-    total: int = 0
-    loss: float | None = None
-    eta: float | None = None
-    fraction: float = 0.0
-    preview: Path | None = None
-    warnings: tuple[str, ...] = ()
-    error: str = ""
-    result: Path | None = None
-    exit_code: int | None = None
-
-    @property
-    def done(self) -> bool:
-        return self.state in ("finished", "failed", "cancelled", "stopped")
-
-    def text(self) -> str:
-        """One line for a person."""
-        if self.state == "failed":
-            return self.error.splitlines()[0] if self.error else "The solver failed"
-        if self.state != "running":
-            return {"created": "Not started", "finished": "Finished", "cancelled": "Cancelled"}.get(
-                self.state, "Stopped before it was finished"
-            )
-        if not self.stage:
-            return "Starting the solver"
-        line = STAGE_TITLES.get(self.stage, self.stage)
-        if self.total:
-            line += f" {self.step}/{self.total}"
-        if self.eta is not None:
-            line += f", {self.eta:.0f} s left"
-        return line
-
-
-class EventReader:
-    """Reads an event file's new complete lines; tolerates a missing file, garbage and half-written lines."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.bad_lines = 0
-        self._offset = 0
-        self._partial = b""
-
-    def read(self, limit: int | None = _MAX_BYTES_PER_POLL) -> list[dict[str, Any]]:
-        """The events since the last call, at most about `limit` bytes of them."""
-        try:
-            with open(self.path, "rb") as file:
-                if os.fstat(file.fileno()).st_size < self._offset:  # begun anew by another run
-                    self._offset, self._partial = 0, b""
-                file.seek(self._offset)
-                data = file.read() if limit is None else file.read(limit)
-        except FileNotFoundError:
-            return []
-        self._offset += len(data)
-        *lines, self._partial = (self._partial + data).split(b"\n")
-        if len(self._partial) > _MAX_BYTES_PER_POLL:  # no event is that long
-            self._partial = b""
-            self.bad_lines += 1
-        events = []
-        for line in lines:
-            if not line.strip():
-                continue
-            try:
-                event = json.loads(line)
-            except ValueError:  # also covers bytes that are not UTF-8
-                self.bad_lines += 1
-                continue
-            if isinstance(event, dict) and isinstance(event.get("event"), str):
-                events.append(event)
-            else:
-                self.bad_lines += 1
-        return events
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def apply_event(status: JobStatus, event: Mapping[str, Any], folder: Path) -> JobStatus:
-    """The status after one event. Unknown events and ill-typed fields change nothing."""
-    kind = event["event"]
-    if kind == "stage" and isinstance(event.get("stage"), str):
-        stage = event["stage"]
-        base = STAGES.index(stage) / len(STAGES) if stage in STAGES else status.fraction
-        fraction = max(status.fraction, base)
-        return replace(status, stage=stage, step=0, total=0, loss=None, eta=None, fraction=fraction)
-    if kind == "progress":
-        stage = event["stage"] if isinstance(event.get("stage"), str) else status.stage
-        step, total = int(_number(event.get("step")) or 0), int(_number(event.get("total")) or 0)
-        fraction = status.fraction
-        if stage in STAGES and total > 0:
-            within = min(max(step / total, 0.0), 1.0)
-            fraction = max(fraction, (STAGES.index(stage) + within) / len(STAGES))
-        loss, eta = _number(event.get("loss")), _number(event.get("eta"))
-        return replace(status, stage=stage, step=step, total=total, loss=loss, eta=eta, fraction=fraction)
-    if kind == "preview" and isinstance(event.get("path"), str):
-        return replace(status, preview=folder / event["path"])
-    if kind == "warning" and isinstance(event.get("text"), str):
-        return replace(status, warnings=(*status.warnings, event["text"])[-100:])
-    if kind == "error" and isinstance(event.get("text"), str):
-        return replace(status, error=event["text"])
-    if kind == "done":
-        result = event.get("result")
-        return replace(
-            status, result=folder / (result if isinstance(result, str) else RESULT_FILE), fraction=1.0
-        )
-    return status
 
 
 def write_json(path: Path, value: object) -> None:
@@ -304,7 +190,7 @@ class Job:
             return self.status
         code = self._process.poll()
         # The exit code is asked for first: what the child wrote before it ended is then all read.
-        for event in self._events.read(None if code is not None else _MAX_BYTES_PER_POLL):
+        for event in self._events.read(None if code is not None else MAX_BYTES_PER_POLL):
             self.status = apply_event(self.status, event, self.folder)
         if code is None:
             self._escalate()
@@ -382,49 +268,6 @@ def explain_exit(code: int, folder: Path) -> str:
     else:
         sentence = f"The solver failed (exit code {code})."
     return f"{sentence} See {folder / CONSOLE_FILE}." + (f"\n{tail}" if tail else "")
-
-
-def interrupt(pid: int) -> None:
-    """Ask a process to stop: SIGINT, or CTRL_BREAK on Windows (needs a process group of its own there)."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # it may just have ended
-        if sys.platform == "win32":
-            os.kill(pid, signal.CTRL_BREAK_EVENT)
-        else:
-            os.kill(pid, signal.SIGINT)
-
-
-def process_start_time(pid: int) -> int | None:
-    """A number that distinguishes two processes that had the same id; None where the system does not tell
-    (not Linux).
-    """
-    try:
-        # The command name, field 2, may hold spaces and brackets; the start time is field 22.
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def process_alive(pid: int) -> bool:
-    """Whether a process with this id exists."""
-    if sys.platform == "win32":
-        import ctypes
-
-        query_limited_information, still_active = 0x1000, 259
-        kernel = ctypes.windll.kernel32
-        handle = kernel.OpenProcess(query_limited_information, False, pid)
-        if not handle:
-            return False
-        code = ctypes.c_ulong()
-        ok = kernel.GetExitCodeProcess(handle, ctypes.byref(code))
-        kernel.CloseHandle(handle)
-        return bool(ok) and code.value == still_active
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @dataclass(frozen=True)

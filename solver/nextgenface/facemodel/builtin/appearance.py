@@ -24,6 +24,13 @@ MELANIN = np.array([1.0, 1.14, 1.22])
 HAEMOGLOBIN = np.array([0.06, 1.0, 0.80])
 DERMIS = np.array([0.78, 0.61, 0.44])  # linear Rec.709
 
+# Inside of the mouth, enamel and gums, linear Rec.709 (estimates).
+MOUTH, ENAMEL, GUM = (
+    np.array([0.11, 0.028, 0.026]),
+    np.array([0.52, 0.46, 0.36]),
+    np.array([0.34, 0.11, 0.10]),
+)
+
 SKIN_LEVEL, SKIN_ROUGHNESS = 0.35, 0.53
 EYE_LEVEL, EYE_ROUGHNESS = 0.5, 0.12
 
@@ -100,7 +107,9 @@ def diffuse_colour(masks: dict[str, NDArray], person: Complexion, residual: NDAr
     ring = np.array(person.iris) * (1 - 0.6 * m["limbus"][:, None]) * (0.8 + 0.45 * m["iris_inner"][:, None])
     eye = _mix(_mix(sclera, ring, m["iris"]), np.full_like(sclera, 0.008), m["pupil"])
     colour = _mix(colour, eye, m["eyes"])
-    return _mix(colour, np.broadcast_to([0.11, 0.028, 0.026], colour.shape), m["mouth"])
+    colour = _mix(colour, np.broadcast_to(MOUTH, colour.shape), m["mouth"])
+    enamel = ENAMEL * (1 - 0.3 * m["tooth_gap"][:, None] * np.array([0.8, 1, 1]))
+    return _mix(colour, _mix(enamel, np.broadcast_to(GUM, colour.shape), m["gum"]), m["teeth"])
 
 
 def specular_level(masks: dict[str, NDArray]) -> NDArray:
@@ -108,7 +117,8 @@ def specular_level(masks: dict[str, NDArray]) -> NDArray:
     m = masks
     level = SKIN_LEVEL + 0.05 * m["forehead"] + 0.07 * m["nose"] + 0.09 * m["lips"] - 0.03 * m["cheeks"]
     level = level + (EYE_LEVEL - level) * np.maximum(m["eyes"], m["lid_rim"])
-    return level * (1 - 0.6 * m["nostrils"]) * (1 - 0.25 * m["brows"]) * (1 - 0.4 * m["mouth"])
+    level = level * (1 - 0.4 * m["mouth"] * (1 - m["teeth"]))
+    return level * (1 - 0.6 * m["nostrils"]) * (1 - 0.25 * m["brows"])
 
 
 def roughness(masks: dict[str, NDArray]) -> NDArray:
@@ -117,4 +127,5 @@ def roughness(masks: dict[str, NDArray]) -> NDArray:
     value = SKIN_ROUGHNESS - 0.06 * m["forehead"] - 0.09 * m["nose"] - 0.10 * m["lips"] + 0.04 * m["cheeks"]
     value = value + 0.02 * m["chin"] + 0.06 * m["brows"]
     value = value + (0.25 - value) * 0.8 * m["lid_rim"]
+    value = value + (0.25 - value) * m["teeth"]
     return value + (EYE_ROUGHNESS - value) * m["eyes"]

@@ -14,11 +14,12 @@ from ...geometry.subdivision import loop_subdivide
 from ..model import FaceModel
 from . import indices as ix
 from .appearance import Complexion, diffuse_colour, random_complexion, roughness, specular_level
-from .expressions import build_expressions, gaze_offsets
+from .expressions import build_expressions, gaze_offsets, jaw_motion
 from .eyeballs import IRIS_ANGLE, PUPIL_ANGLE, Eyeballs, build_eyeballs
 from .identity import SHAPE_SCALES, Scale, field_modes, principal_axes
 from .regions import face_masks, sigmoid
 from .sculpt import lift_lids_off_eyes, sculpt
+from .teeth import Teeth, build_teeth
 from .template import FLIP, TEMPLATE_COUNT, ControlMesh, build_control_mesh, symmetrise
 
 MODEL_NAME = "nextgenface-builtin"
@@ -39,7 +40,7 @@ OPPOSITES = ("jawRight", "mouthRight")
 GAZE_DEVIATION, VERGENCE_DEVIATION = 0.3, 0.06
 GAZE = {"Up": (0.35, 0.0), "Down": (-0.42, 0.0), "Out": (0.0, -0.55), "In": (0.0, 0.55)}  # right eye, radians
 PUBLIC_REGIONS = (
-    "skin", "eyes", "iris", "mouth", "lips", "brows", "lids", "nostrils", "border", "beard", "cheeks",
+    "skin", "eyes", "iris", "mouth", "teeth", "lips", "brows", "lids", "nostrils", "border", "beard", "cheeks",
 )  # fmt: skip
 RESIDUAL_SCALES = (Scale(40.0, (0.5,)), Scale(14.0, (0.45,)), Scale(6.0, (0.3,)))
 
@@ -55,7 +56,7 @@ def _fit_control_points(matrix: sp.csr_matrix, points: NDArray) -> NDArray:
 
 
 class _Assembly:
-    """Skin vertices first (template numbers 0..467 kept), then the two eyeballs."""
+    """Skin vertices first (template numbers 0..467 kept), then the two eyeballs, then the teeth."""
 
     def __init__(self, template: Path) -> None:
         self.control: ControlMesh = build_control_mesh(template)
@@ -70,13 +71,19 @@ class _Assembly:
         self.skin_points = symmetrise(skin, mirror, FLIP)
         self.skin_faces = faces
         self.eyes: Eyeballs = build_eyeballs(control.eye_centres[0])
-        self.points = np.concatenate([self.skin_points, self.eyes.vertices])
-        self.faces = np.concatenate([faces, count + self.eyes.faces])
-        self.mirror = np.concatenate([mirror, count + self.eyes.mirror])
-        plane = np.concatenate([self.matrix @ control.uv, self.eyes.uv]) - [0.5, 0]
+        self.teeth: Teeth = build_teeth(0.5 * (self.skin_points[13] + self.skin_points[14]))
+        parts = (self.eyes, self.teeth)
+        starts = (count, count + len(self.eyes.vertices))
+        self.points = np.concatenate([self.skin_points, *(p.vertices for p in parts)])
+        self.faces = np.concatenate([faces, *(p.faces + s for p, s in zip(parts, starts, strict=True))])
+        self.mirror = np.concatenate([mirror, *(p.mirror + s for p, s in zip(parts, starts, strict=True))])
+        plane = np.concatenate([self.matrix @ control.uv, *(p.uv for p in parts)]) - [0.5, 0]
         self.uv = symmetrise(plane, self.mirror, np.array([-1.0, 1.0])) + [0.5, 0]
-        self.groups = {k: np.concatenate([v, np.zeros(len(self.eyes.angle))]) for k, v in spread.items()}
-        self.groups["eyes"] = np.concatenate([np.zeros(count), np.ones(len(self.eyes.angle))])
+        self.points = symmetrise(self.points, self.mirror, FLIP)
+        self.groups = {k: self.on_all(v) for k, v in spread.items()}
+        self.groups["eyes"] = self.on_all(np.zeros(count), eyes=np.ones(len(self.eyes.vertices)))
+        self.groups["teeth"] = self.on_all(np.zeros(count), teeth=np.ones(len(self.teeth.vertices)))
+        self.groups["mouth"] = np.maximum(self.groups["mouth"], self.groups["teeth"])
         self.areas = vertex_areas(self.points, self.faces)
 
     @property
@@ -89,25 +96,35 @@ class _Assembly:
         start = self.skin_count + side * half
         return slice(start, start + half)
 
-    def carry_eyes(self, skin_offsets: NDArray) -> NDArray:
-        """Offsets of all vertices (…, V, 3): each eyeball moves rigidly with the mean of its lid edge."""
+    def on_all(self, skin: NDArray, eyes: NDArray | None = None, teeth: NDArray | None = None) -> NDArray:
+        """A field (…, V, …) of all vertices from one of the skin; zero on eyes and teeth unless given."""
+        parts = [skin]
+        for values, part in ((eyes, self.eyes), (teeth, self.teeth)):
+            parts.append(np.zeros((len(part.vertices), *skin.shape[1:])) if values is None else values)
+        return np.concatenate(parts)
+
+    def carry_parts(self, skin_offsets: NDArray) -> NDArray:
+        """Offsets (N, V, 3) of all vertices from the skin's: eyes and teeth move rigidly with lids and lips."""
         right = np.array(ix.RIGHT_EYE)
-        loops = (right, self.skin_mirror[right])
+        lips = np.array(ix.LIPS_INNER)
         half = len(self.eyes.angle) // 2
         parts = [skin_offsets]
-        for loop in loops:
-            mean = skin_offsets[..., loop, :].mean(-2, keepdims=True)
-            parts.append(np.repeat(mean, half, axis=-2))
-        return np.concatenate(parts, axis=-2)
+        for loop, size in ((right, half), (self.skin_mirror[right], half), (lips, len(self.teeth.vertices))):
+            mean = skin_offsets[:, loop].mean(1, keepdims=True)
+            parts.append(np.repeat(mean, size, axis=1))
+        return np.concatenate(parts, axis=1)
 
 
 def _masks(a: _Assembly) -> dict[str, NDArray]:
     masks = face_masks(a.points, a.points[:TEMPLATE_COUNT], a.groups)
-    angle = np.concatenate([np.full(a.skin_count, 10.0), a.eyes.angle])
+    far = np.pi  # no part of an eye
+    angle = a.on_all(np.full(a.skin_count, far), a.eyes.angle, np.full(len(a.teeth.gum), far))
     masks["iris"] = sigmoid((IRIS_ANGLE - angle) / 0.012)
     masks["pupil"] = sigmoid((PUPIL_ANGLE - angle) / 0.012)
     masks["limbus"] = np.exp(-(((angle - IRIS_ANGLE) / 0.06) ** 2))
     masks["iris_inner"] = sigmoid((0.62 * IRIS_ANGLE - angle) / 0.04)
+    masks["gum"] = a.on_all(np.zeros(a.skin_count), teeth=a.teeth.gum)
+    masks["tooth_gap"] = a.on_all(np.zeros(a.skin_count), teeth=a.teeth.gap)
     # The white of the eye darkens towards the lids (their shadow and the curvature of the ball).
     height = np.zeros(len(angle))
     for side, centre in enumerate(a.control.eye_centres):
@@ -122,12 +139,13 @@ def _shape(a: _Assembly) -> tuple[NDArray, NDArray]:
     skin = {k: v[: a.skin_count] for k, v in a.groups.items()}
     weights = weights * (1 - 0.85 * np.clip(skin["border"], 0, 1)) * (1 - 0.9 * np.clip(skin["mouth"], 0, 1))
     modes, _ = field_modes(a.skin_points, a.skin_mirror, weights, SHAPE_SCALES, (-1.0, 1.0, 1.0), SHAPE_COUNT)
-    return principal_axes(a.carry_eyes(modes), a.mirror, FLIP, SHAPE_COUNT)
+    return principal_axes(a.carry_parts(modes), a.mirror, FLIP, SHAPE_COUNT)
 
 
 def _blendshapes(a: _Assembly) -> dict[str, NDArray]:
     shapes: dict[str, NDArray] = {}
-    still_eyes = np.zeros((len(a.eyes.angle), 3))
+    lower = np.zeros(len(a.teeth.vertices))
+    lower[len(lower) // 2 :] = 1
     skin_weight = np.clip(1 - 2.5 * a.groups["lid_rim"][: a.skin_count], 0, 1)
     for name, offsets in build_expressions(a.control).items():
         fine = a.matrix @ offsets
@@ -135,7 +153,8 @@ def _blendshapes(a: _Assembly) -> dict[str, NDArray]:
             moved = lift_lids_off_eyes(a.skin_points + fine, a.control.eye_centres, skin_weight)
             touched = np.linalg.norm(fine, axis=1) > 1e-3
             fine = np.where(touched[:, None], moved - a.skin_points, 0)
-        shapes[name] = np.concatenate([fine, still_eyes])
+        teeth = jaw_motion(name, a.teeth.vertices, lower, a.points) if name.startswith("jaw") else None
+        shapes[name] = a.on_all(fine, teeth=teeth)
     for name, (pitch, yaw) in GAZE.items():
         for side, suffix in ((0, "_R"), (1, "_L")):
             offsets = np.zeros_like(a.points)
@@ -184,8 +203,7 @@ def _expression(a: _Assembly, shapes: dict[str, NDArray]) -> tuple[NDArray, NDAr
         a.skin_points, a.skin_mirror, weights, scales, (-1.0, 1.0, 1.0), LOCAL_EXPRESSION_COUNT,
         samples=500, correlation=0.5, amplitude=activity,
     )  # fmt: skip
-    still = np.zeros((len(local), len(a.eyes.angle), 3))
-    vectors += list(np.concatenate([local, still], axis=1))
+    vectors += [a.on_all(mode) for mode in local]
     return principal_axes(np.array(vectors), a.mirror, FLIP, EXPRESSION_COUNT)
 
 
@@ -206,7 +224,7 @@ def _albedo(a: _Assembly, masks: dict[str, NDArray], seed: int) -> tuple[NDArray
     # The mean is the average face of the draws in overall colour, with the crisp features of one clean face.
     skin = masks["skin"] * a.areas
     gain = (centre * skin[:, None]).sum(0) / (mean * skin[:, None]).sum(0)
-    mean = np.where(masks["eyes"][:, None] > 0.5, mean, mean * gain)
+    mean = np.where((masks["eyes"] + masks["teeth"])[:, None] > 0.5, mean, mean * gain)
     mean = symmetrise(mean, a.mirror, 1.0)
     scatter -= centre
     # Random faces have no preferred side: every draw counts together with its mirror image.

@@ -36,6 +36,23 @@ def _offset(values: NDArray) -> Offset:
     return x, y, z
 
 
+def jaw_motion(name: str, points: NDArray, weight: NDArray, landmarks: NDArray) -> NDArray:
+    """Offsets (N, 3) of points that follow the lower jaw by weight (N,) in jawOpen, -Forward, -Left or -Right.
+
+    Opening turns about an axis through the joints in front of the ears and slides a little forward.
+    """
+    slides = {"jawForward": (0.0, -0.3, 5.0), "jawLeft": (6.0, 0.0, -0.6), "jawRight": (-6.0, 0.0, -0.6)}
+    if name != "jawOpen":
+        return weight[:, None] * np.array(slides[name])
+    joint = np.array([0.0, landmarks[234, 1] - 8, -20.0])
+    angle = JAW_ANGLE * weight
+    y, z = (points - joint)[:, 1:].T
+    turned = np.stack(
+        [0 * y, y * np.cos(angle) - z * np.sin(angle), y * np.sin(angle) + z * np.cos(angle)], 1
+    )
+    return turned - np.stack([0 * y, y, z], 1) + weight[:, None] * [0, 0, 1.5]
+
+
 class ExpressionSculptor:
     """Solves expression offsets (n, 3) on the control mesh."""
 
@@ -128,15 +145,9 @@ class ExpressionSculptor:
         handles |= {int(under[-1][i]): (0.0, 0.3, 0.0) for i in chin}
         return np.clip(self.solve(handles, [])[:, 1], 0, 1)
 
-    def jaw_rotation(self, weight: NDArray) -> NDArray:
-        """Opening about an axis through the jaw joints in front of the ears, with a little forward slide."""
-        joint = np.array([0.0, self.points[234, 1] - 8, -20.0])
-        angle = JAW_ANGLE * weight
-        y, z = (self.points - joint)[:, 1:].T
-        turned = np.stack(
-            [0 * y, y * np.cos(angle) - z * np.sin(angle), y * np.sin(angle) + z * np.cos(angle)], 1
-        )
-        return self.follow(turned - np.stack([0 * y, y, z], 1) + weight[:, None] * [0, 0, 1.5])
+    def jaw(self, name: str, weight: NDArray) -> NDArray:
+        """Offsets of the skin for a motion of the jaw."""
+        return self.follow(jaw_motion(name, self.points, weight, self.points))
 
     # -- lids ------------------------------------------------------------------------------------------
 
@@ -176,10 +187,10 @@ def build_expressions(mesh: ControlMesh) -> dict[str, NDArray]:
     brow_held = [*s.still, 4, 6, 197]
 
     weight = s.jaw_weight()
-    symmetric("jawOpen", s.jaw_rotation(weight))
-    symmetric("jawForward", s.follow(weight[:, None] * [0, -0.3, 5.0]))
-    left = s.follow(weight[:, None] * [6.0, 0, -0.6])
-    shapes["jawLeft"], shapes["jawRight"] = left, s.mirror_image(left)
+    symmetric("jawOpen", s.jaw("jawOpen", weight))
+    symmetric("jawForward", s.jaw("jawForward", weight))
+    shapes["jawLeft"] = s.jaw("jawLeft", weight)
+    shapes["jawRight"] = s.mirror_image(shapes["jawLeft"])
 
     inner, middle, outer = BROW_INNER, BROW_MIDDLE, BROW_OUTER
     pair("browInnerUp", s.solve(each(inner, (0.6, 6.0, 0.4)) | each(middle, (0.2, 2.2, 0.2)), brow_held, 45))

@@ -63,6 +63,7 @@ def face_masks(points: NDArray, landmarks: NDArray, groups: dict[str, NDArray]) 
     masks: dict[str, NDArray] = {
         "eyes": eyes,
         "mouth": mouth,
+        "teeth": groups["teeth"],
         "border": groups["border"],
         "lid_rim": groups["lid_rim"],
     }

@@ -22,7 +22,7 @@ FLIP = np.array([-1.0, 1.0, 1.0])
 TEMPLATE_COUNT = 468
 EYE_RADIUS = 12.0  # mm, an adult eye
 BORDER_RINGS = 4
-SKULL_CENTRE, SKULL_AXES = np.array([0.0, 30.0, -30.0]), np.array([74.0, 92.0, 95.0])  # mm
+SKULL_CENTRE, SKULL_AXES = np.array([0.0, 30.0, -30.0]), np.array([78.0, 92.0, 95.0])  # mm
 
 
 @dataclass
@@ -231,9 +231,9 @@ def _mouth_bag(builder: _Builder) -> NDArray:
     flipped = builder.runs_with_faces(loop)
     previous, added = loop, []
     for narrow, back, spread, shrink in (
-        (1.0, 2.5, 0.6, 0.8),
-        (0.95, 7.0, 4.0, 0.6),
-        (0.85, 16.0, 8.0, 0.36),
+        (1.0, 2.2, 0.6, 0.8),
+        (1.18, 4.5, 8.0, 0.6),
+        (1.22, 28.0, 13.0, 0.36),
     ):
         positions = lips.copy()
         positions[:, 0] *= narrow
@@ -244,7 +244,7 @@ def _mouth_bag(builder: _Builder) -> NDArray:
         previous = ring
         added.append(ring)
     end = builder.ring(
-        (middle + [0, 0, -24])[None] * [0, 1, 1], (uv_middle * [0, 1] + [0.5, 0])[None], np.zeros(1, int)
+        (middle + [0, 0, -38])[None] * [0, 1, 1], (uv_middle * [0, 1] + [0.5, 0])[None], np.zeros(1, int)
     )
     for i in range(len(loop)):
         a, b = int(previous[i]), int(previous[(i + 1) % len(loop)])
@@ -322,10 +322,10 @@ def build_control_mesh(path: Path) -> ControlMesh:
     points = symmetrise(points, table, FLIP)
     plane = np.array(builder.uv) - [0.5, 0]
     plane = symmetrise(plane, table, np.array([-1.0, 1.0]))
-    # Fill the texture: each axis to the full square with a small margin.
+    # Fill the texture: the full width, and the height but for two strips that hold the teeth.
     low, high = plane.min(0), plane.max(0)
-    half = np.array([0.485 / max(-low[0], high[0]), 0.97 / (high[1] - low[1])])
-    plane = np.c_[0.5 + plane[:, 0] * half[0], 0.015 + (plane[:, 1] - low[1]) * half[1]]
+    half = np.array([0.485 / max(-low[0], high[0]), 0.91 / (high[1] - low[1])])
+    plane = np.c_[0.5 + plane[:, 0] * half[0], 0.045 + (plane[:, 1] - low[1]) * half[1]]
     return ControlMesh(
         points, plane, np.array(builder.faces), table, groups, np.array([centre, centre * FLIP])
     )

@@ -39,7 +39,7 @@ class FaceModel:
     faces: IntArray  # (F, 3) counter-clockwise seen from outside
     uv: FloatArray  # (V, 2), origin bottom left
     mirror: IntArray  # (V,) index of the mirrored vertex (itself on the mid-plane)
-    landmarks: dict[str, IntArray]  # scheme -> (L,) vertex index per landmark, -1 = none; "mediapipe", "ibug68"
+    landmarks: dict[str, IntArray]  # scheme ("mediapipe", "ibug68") -> (L,) vertex per landmark, -1 = none
     regions: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # name -> (V,) weight 0..1
     blendshape_names: tuple[str, ...] = ()
     blendshape_deltas: FloatArray | None = None  # (B, V, 3) mm at weight 1

@@ -40,7 +40,7 @@ class Complexion:
     """One person's pigments and what sits on the skin; the defaults are the mean face."""
 
     melanin: float = 0.38
-    haemoglobin: float = 0.30
+    haemoglobin: float = 0.27
     blush: float = 1.0
     lips: float = 1.0
     brows: float = 0.82
@@ -59,7 +59,7 @@ def random_complexion(rng: np.random.Generator) -> Complexion:
     )
     return Complexion(
         melanin=0.12 + 1.75 * tone**2,
-        haemoglobin=float(np.clip(rng.normal(0.30, 0.07), 0.12, 0.55)),
+        haemoglobin=float(np.clip(rng.normal(0.27, 0.07), 0.10, 0.52)),
         blush=float(np.clip(rng.normal(1, 0.4), 0, 2.2)),
         lips=float(np.clip(rng.normal(1, 0.25), 0.2, 1.8)),
         brows=float(np.clip(rng.normal(0.72, 0.16), 0.25, 1.0)),
@@ -83,7 +83,7 @@ def diffuse_colour(masks: dict[str, NDArray], person: Complexion, residual: NDAr
     blood = (
         1 + person.blush * (0.5 * m["cheeks"] + 0.35 * m["nose"]) + 0.22 * m["chin"] - 0.15 * m["forehead"]
     )
-    blood = blood + 0.2 * person.shade * m["under_eye"] + 0.3 * m["alar"] + 0.35 * m["ear_side"]
+    blood = blood + 0.2 * person.shade * m["under_eye"] + 0.3 * m["alar"] + 0.15 * m["ear_side"]
     blood = person.haemoglobin * blood
     if residual is not None:
         melanin = melanin * np.exp(0.22 * residual[:, 0])

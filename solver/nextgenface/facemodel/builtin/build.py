@@ -40,7 +40,8 @@ OPPOSITES = ("jawRight", "mouthRight")
 GAZE_DEVIATION, VERGENCE_DEVIATION = 0.3, 0.06
 GAZE = {"Up": (0.35, 0.0), "Down": (-0.42, 0.0), "Out": (0.0, -0.55), "In": (0.0, 0.55)}  # right eye, radians
 PUBLIC_REGIONS = (
-    "skin", "eyes", "iris", "mouth", "teeth", "lips", "brows", "lids", "nostrils", "border", "beard", "cheeks",
+    "skin", "eyes", "iris", "mouth", "teeth", "lips", "brows", "lids", "nostrils", "border", "beard",
+    "cheeks",
 )  # fmt: skip
 RESIDUAL_SCALES = (Scale(40.0, (0.5,)), Scale(14.0, (0.45,)), Scale(6.0, (0.3,)))
 
@@ -72,7 +73,7 @@ class _Assembly:
         self.skin_faces = faces
         self.eyes: Eyeballs = build_eyeballs(control.eye_centres[0])
         self.teeth: Teeth = build_teeth(0.5 * (self.skin_points[13] + self.skin_points[14]))
-        parts = (self.eyes, self.teeth)
+        parts: tuple[Eyeballs | Teeth, ...] = (self.eyes, self.teeth)
         starts = (count, count + len(self.eyes.vertices))
         self.points = np.concatenate([self.skin_points, *(p.vertices for p in parts)])
         self.faces = np.concatenate([faces, *(p.faces + s for p, s in zip(parts, starts, strict=True))])
@@ -104,7 +105,7 @@ class _Assembly:
         return np.concatenate(parts)
 
     def carry_parts(self, skin_offsets: NDArray) -> NDArray:
-        """Offsets (N, V, 3) of all vertices from the skin's: eyes and teeth move rigidly with lids and lips."""
+        """Offsets (N, V, 3) of all vertices from the skin's; eyes and teeth ride rigidly on lids and lips."""
         right = np.array(ix.RIGHT_EYE)
         lips = np.array(ix.LIPS_INNER)
         half = len(self.eyes.angle) // 2

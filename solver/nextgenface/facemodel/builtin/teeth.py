@@ -16,7 +16,7 @@ UV_BOXES = (np.array([[0.38, 0.966], [0.62, 0.995]]), np.array([[0.38, 0.005], [
 
 @dataclass
 class Teeth:
-    """Both rows in one list, the upper one first: vertices (2n, 3) mm, uv, faces, mirror, gum weight (2n,)."""
+    """Both rows in one list, the upper one first: vertices (2n, 3) mm, uv, faces, mirror, gum (2n,)."""
 
     vertices: NDArray
     uv: NDArray
@@ -53,7 +53,7 @@ def build_teeth(lip_seam: NDArray) -> Teeth:
         second = np.where(right, np.stack([a, c, d]), np.stack([b, c, d]))
         faces = np.concatenate([first.reshape(3, -1).T, second.reshape(3, -1).T])
         parts.append(
-            (grid.reshape(-1, 3), uv.reshape(-1, 2), faces if sign > 0 else faces[:, ::-1], index[:, ::-1].ravel(),
+            (grid.reshape(-1, 3), uv.reshape(-1, 2), faces[:, ::sign], index[:, ::-1].ravel(),
              gum.ravel(), gap.ravel())
         )  # fmt: skip
     count = len(parts[0][0])

@@ -275,7 +275,7 @@ def _border(builder: _Builder) -> list[NDArray]:
     # Turning angle from outwards to backwards (radians) and step length (mm) of each ring; the top instead
     # follows a skull-like ellipsoid backwards.
     angles = {"side": (1.38, 1.5, 1.57, 1.6), "chin": (1.05, 1.4, 1.5, 1.45)}
-    steps = {"side": (9, 10, 11, 12), "top": (11, 12, 12, 12), "chin": (8, 10, 12, 13)}
+    steps = {"side": (9, 10, 11, 12), "top": (10, 11, 10, 9), "chin": (8, 10, 12, 13)}
     position, previous, rings = rim.copy(), loop, []
     uv_middle = np.array([0.5, 0.5 * (uv[:, 1].min() + uv[:, 1].max())])
     for k in range(BORDER_RINGS):

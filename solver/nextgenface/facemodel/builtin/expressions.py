@@ -37,7 +37,7 @@ def _offset(values: NDArray) -> Offset:
 
 
 def jaw_motion(name: str, points: NDArray, weight: NDArray, landmarks: NDArray) -> NDArray:
-    """Offsets (N, 3) of points that follow the lower jaw by weight (N,); name: jawOpen, jawForward, jawLeft, …
+    """Offsets (N, 3) of points that follow the lower jaw by weight (N,); name: jawOpen, jawForward …
 
     Opening turns about an axis through the joints in front of the ears and slides a little forward.
     """

@@ -177,7 +177,9 @@ def check_imports(environment: Environment, install_libraries: bool) -> None:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode == 0:
             break
-        last = (done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1]
+        lines = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
+        # Some packages hide the loader's complaint behind an error of their own.
+        last = next((line for line in lines if "cannot open shared object file" in line), lines[-1])
         packages = system_libraries.missing_packages()
         if packages and install_libraries and attempt == "first" and system_libraries.install(packages):
             continue

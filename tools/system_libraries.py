@@ -12,6 +12,8 @@ import subprocess
 import sys
 
 DEBIAN_PACKAGES = {
+    # Mitsuba's Dr.Jit
+    "libatomic.so.1": "libatomic1",
     # Blender as a module
     "libX11.so.6": "libx11-6",
     "libXext.so.6": "libxext6",

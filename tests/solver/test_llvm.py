@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from nextgenface import paths
 from nextgenface.errors import EnvironmentProblem
 from nextgenface.rendering import llvm
+
+SOLVER = Path(__file__).resolve().parents[2] / "solver"
 
 
 @pytest.fixture
@@ -141,3 +144,39 @@ def test_user_data_folder_follows_the_environment(own_home: Path) -> None:
     assert paths.user_data_dir() == own_home
     assert paths.cache_dir() == own_home / "cache"
     assert (own_home / "cache").is_dir()
+
+
+def test_an_llvm_that_was_bound_too_early_is_not_rendered_with(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dr.Jit takes an LLVM when it is first imported; after that another path changes nothing."""
+    from types import SimpleNamespace
+
+    stand_in = SimpleNamespace(
+        has_backend=lambda backend: True,
+        JitBackend=SimpleNamespace(LLVM=2),
+        detail=SimpleNamespace(llvm_version=lambda: (15, 0, 6)),
+    )
+    monkeypatch.setitem(sys.modules, "drjit", stand_in)
+    variant = llvm.select_variant("cpu")
+    assert variant.name == "scalar_rgb"
+    assert any("LLVM 15.0.6" in text for text in variant.warnings)
+    with pytest.raises(EnvironmentProblem, match=r"15\.0\.6"):
+        llvm.activate(llvm.Variant("llvm_ad_rgb", "", Path("/x/libLLVM.so.19.1")))
+    stand_in.detail.llvm_version = lambda: (19, 1, 7)
+    assert llvm._bound_problem() is None
+    stand_in.has_backend = lambda backend: False
+    assert "without any LLVM" in str(llvm._bound_problem())
+
+
+def test_mitsuba_imported_too_early_for_real(own_home: Path) -> None:
+    """In a child process, because nothing can unbind what Dr.Jit has taken."""
+    code = (
+        "import mitsuba; from nextgenface.rendering.llvm import *; v = select_variant('cpu'); "
+        "mi = activate(v); print(mi.variant()); print(*v.warnings)"
+    )
+    environment = os.environ | {llvm.ENVIRONMENT_VARIABLE: "/nowhere/libLLVM.so", "PYTHONPATH": str(SOLVER)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("scalar_rgb")
+    assert "imported in this process before" in done.stdout

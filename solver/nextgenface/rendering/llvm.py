@@ -4,6 +4,9 @@ Dr.Jit compiles its kernels with the LLVM library that it finds. Versions 15 and
 abort the whole process at the first render ("Cannot select: … fminimum"), so a library counts only after it
 has rendered a tiny picture in a child process. What has been proven is remembered per library, Dr.Jit and
 Mitsuba version, so that a run does not pay for the proof each time.
+
+Dr.Jit binds its LLVM when it is first imported, for good. So `activate` comes before any ``import mitsuba``;
+where somebody imported it earlier and it took an LLVM that aborts, the scalar variant is used instead.
 """
 
 from __future__ import annotations
@@ -165,6 +168,10 @@ def select_variant(device: Device = "auto") -> Variant:
     named = os.environ.get(ENVIRONMENT_VARIABLE)
     if named and not Path(named).is_file():
         warnings.append(f"{ENVIRONMENT_VARIABLE} names {named}, which does not exist; it is not used.")
+    bound = _bound_problem()
+    if bound is not None:
+        candidates = []
+        warnings.append(bound)
     for path in candidates:
         probe = probe_llvm(path)
         if probe.ok:
@@ -174,6 +181,8 @@ def select_variant(device: Device = "auto") -> Variant:
     probe = probe_variant("scalar_rgb")
     if not probe.ok:
         raise EnvironmentProblem(f"Mitsuba cannot render at all: {probe.message} Run nextgenface-doctor.")
+    if bound is not None:
+        return Variant("scalar_rgb", "Mitsuba was imported with an unusable LLVM", None, tuple(warnings))
     missing = "no LLVM library that works was found"
     warnings.append(f"Ray tracing uses Mitsuba's slow scalar variant: {missing}. {how_to_get_llvm()}")
     return Variant("scalar_rgb", missing, None, tuple(warnings))
@@ -185,6 +194,9 @@ def activate(variant: Variant) -> Any:
     Called where rendering starts, never at import. Raises EnvironmentProblem when Mitsuba refuses.
     """
     if variant.llvm_path is not None:
+        bound = _bound_problem()
+        if bound is not None:  # going on would abort the process
+            raise EnvironmentProblem(bound)
         os.environ[ENVIRONMENT_VARIABLE] = str(variant.llvm_path)
         preload_neighbours(variant.llvm_path)
     try:
@@ -223,6 +235,24 @@ def _cuda_problem() -> str | None:
     if not torch.cuda.is_available():
         return "PyTorch finds no CUDA device."
     return None
+
+
+def _bound_problem() -> str | None:
+    """What is wrong with the LLVM that this process is already bound to; None when nothing is, or not yet."""
+    drjit = sys.modules.get("drjit")
+    if drjit is None:
+        return None
+    if not drjit.has_backend(drjit.JitBackend.LLVM):
+        taken = "without any LLVM"
+    else:
+        version = drjit.detail.llvm_version()  # (major, minor, patch)
+        if version[0] >= OLDEST_USABLE:
+            return None
+        taken = f"with LLVM {'.'.join(map(str, version))}, which aborts"
+    return (
+        "Ray tracing uses Mitsuba's slow scalar variant: Mitsuba was imported in this process before the "
+        f"right LLVM was chosen, {taken}. Import mitsuba later, or set {ENVIRONMENT_VARIABLE} before."
+    )
 
 
 def _run_child(command: list[str], environment: Mapping[str, str], timeout: float) -> ProbeResult:

@@ -280,12 +280,13 @@ def _check_model(checkpoint: Checkpoint, model: FaceModel) -> None:
         if have != expected:
             raise CheckpointError(
                 f"{checkpoint.path} does not fit the face model {model.name}: {key} has {have} coefficients, the model "
-                f"{expected}.{made_with} Choose the same model (path) and the same trimPca."
+                f"{expected}.{made_with} Choose the same model and the same trimPca."
             )
     if info is not None and info["model_hash"] != model.hash:
+        advice = "Choose the same model." if info["model_name"] != model.name else "That model has changed since: run it again."
         raise CheckpointError(
             f"{checkpoint.path} was made with the face model {info['model_name']} ({info['model_hash'][:12]}), not with "
-            f"{model.name} ({model.hash[:12]}). Choose the same model (path)."
+            f"{model.name} ({model.hash[:12]}). {advice}"
         )
     displacement = (info or {}).get("displacement")
     if displacement is not None and displacement.shape[1] != model.vertex_count:

@@ -276,7 +276,11 @@ class BarListener(NullListener):
         self._title = ""
 
     def stage(self, name: str) -> None:
-        """Close the bar of the last stage; the new one appears with its first step."""
+        """Finish the bar of the last stage; the new one appears with its first step."""
+        if self._bar is not None:
+            # The total was a cap; a stage that has converged is complete.
+            self._bar.total = self._bar.n
+            self._bar.refresh()
         self.close()
         self._title = STAGE_TITLES.get(name, name)
 
@@ -294,7 +298,7 @@ class BarListener(NullListener):
             )
         self._bar.total = total
         if math.isfinite(loss):
-            self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
+            self._bar.set_postfix_str(f"{'noise' if stage == 'render' else 'loss'} {loss:.4g}", refresh=False)
         self._bar.update(step - self._bar.n)
 
     def warning(self, text: str) -> None:

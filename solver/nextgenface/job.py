@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .cli.common import EXIT_BUG, EXIT_CANCELLED, StopFlag, logged_to
+from .cli.common import EXIT_BUG, EXIT_CANCELLED, StopFlag, logged_to, share_cores
 from .config import Config
 from .errors import Cancelled, NextGenFaceError
 from .events import CancelWhen, JsonlListener, Tee
@@ -154,18 +154,17 @@ def run_job(folder: Path) -> int:
             listener = Tee(events, stop.listener(), parent_gone(job.parent_pid))
             with logged_to(events):
                 config = job_config(job)
-                result = reconstruct(
-                    Request(
-                        inputs=job.input,
-                        output=job.output,
-                        config=config,
-                        shared=job.shared_identity,
-                        checkpoint=job.checkpoint,
-                        skip=job.skip,
-                    ),
-                    listener,
-                )
-            events.write("done", result=os.path.relpath(result, folder))
+            request = Request(
+                inputs=job.input,
+                output=job.output,
+                config=config,
+                shared=job.shared_identity,
+                checkpoint=job.checkpoint,
+                skip=job.skip,
+            )
+            result = reconstruct(request, listener)
+            beside = result.is_relative_to(folder)
+            events.write("done", result=str(result.relative_to(folder) if beside else result))
             return 0
         except NextGenFaceError as problem:
             events.write("error", text=str(problem), kind=type(problem).__name__)
@@ -202,6 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.dup2(log_file.fileno(), 2)
     faulthandler.enable(log_file)
     logging.basicConfig(stream=log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    share_cores()
     code = run_job(folder)
     log_file.flush()
     return code

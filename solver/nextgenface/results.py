@@ -300,7 +300,7 @@ def shown_camera(
         camera = Camera(
             np.diag([factor, picture.shape[0] / height, 1.0]) @ camera.K, camera.R, camera.t, picture.shape[1], picture.shape[0]
         )
-    return camera, Crop(x0 * factor, y0 * factor, scale / factor, state.width)
+    return camera, Crop(x0 * factor, y0 * factor, scale / factor, max(state.width, state.height))
 
 
 def _stage_entry(report: StageReport) -> dict[str, Any]:

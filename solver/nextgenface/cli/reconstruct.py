@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ..config import Config
 from ..errors import Cancelled, NextGenFaceError
-from ..events import JsonlListener
 from ..photos import list_photos
 from ..run import Request, reconstruct
 from .common import (
@@ -20,6 +19,7 @@ from .common import (
     config_from,
     logged_to,
     make_listener,
+    report_result,
     run_command,
 )
 
@@ -98,14 +98,6 @@ def plan(options: argparse.Namespace, config: Config) -> Iterator[Request]:
         name = photo.stem if photo.stem not in taken else photo.name
         taken.add(name)
         yield Request([photo], output / name, config, False, checkpoint, skip)
-
-
-def report_result(result: Path, options: argparse.Namespace) -> None:
-    """Say where the result is."""
-    if options.json:
-        JsonlListener(sys.stdout).write("done", result=str(result))
-    elif not options.quiet:
-        print(f"The result is in {result.parent}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Checkpoints: the guide's pickles of plain NumPy arrays, written atomically and read without running code.
 
 The guide's keys are at the top level, so that `pickle.load` in a script works. Everything else that a fit
-needs to go on (the solved environment, displacement, cameras, seed, model) is under the key "nextgenface". A file
-without that key comes from another program that writes the guide's format; it is accepted where its sizes fit.
+needs to go on (the solved environment, displacement, cameras, seed, model) is under the key "nextgenface". A
+file without that key comes from another program that writes the guide's format; it is accepted where its
+sizes fit.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ _STATE_KEYS = {
     "vFocals": ("focals", 1),
     "vShCoeffs": ("sh", 3),
 }
-_TEXTURE_KEYS = {"vEnhancedDiffuse": "diffuse", "vEnhancedSpecular": "specular", "vEnhancedRoughness": "roughness"}
+_TEXTURE_KEYS = {
+    "vEnhancedDiffuse": "diffuse",
+    "vEnhancedSpecular": "specular",
+    "vEnhancedRoughness": "roughness",
+}
 _EXTRA_FIELDS = ("environment", "principal", "displacement", "confidence")
 
 
@@ -81,7 +86,8 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint atomically: after a crash there is the old file or the new one, never half of one.
 
-    `config`: option name -> plain value. K of every photo is in pixels of the original photo. Raises OutputError.
+    `config`: option name -> plain value. K of every photo is in pixels of the original photo. Raises
+    OutputError.
     """
     content: dict[str, Any] = {key: _array(getattr(state, name)) for key, (name, _) in _STATE_KEYS.items()}
     content["screenWidth"] = int(state.width)
@@ -123,7 +129,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     path = Path(path)
     raw = read_plain_pickle(path)
     if not isinstance(raw, dict):
-        raise CheckpointError(f"{path} is not a checkpoint: it holds a {type(raw).__name__}, not the guide's keys.")
+        raise CheckpointError(
+            f"{path} is not a checkpoint: it holds a {type(raw).__name__}, not the guide's keys."
+        )
     missing = [key for key in (*_STATE_KEYS, "screenWidth", "screenHeight") if key not in raw]
     if missing:
         raise CheckpointError(f"{path} is not a complete checkpoint: {', '.join(missing)} missing.")
@@ -137,8 +145,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise CheckpointError(f"{path}: {key} is for {arrays[key].shape[0]} photos, vRotation for {n}.")
     m = arrays["vShapeCoeff"].shape[0]
     if n == 0 or m not in (1, n) or arrays["vAlbedoCoeff"].shape[0] != m:
-        raise CheckpointError(f"{path}: {m} shapes and {arrays['vAlbedoCoeff'].shape[0]} albedos for {n} photos.")
-    tails = {"vRotation": (3,), "vTranslation": (3,), "vShCoeffs": (math.isqrt(arrays["vShCoeffs"].shape[1]) ** 2, 3)}
+        raise CheckpointError(
+            f"{path}: {m} shapes and {arrays['vAlbedoCoeff'].shape[0]} albedos for {n} photos."
+        )
+    tails = {
+        "vRotation": (3,),
+        "vTranslation": (3,),
+        "vShCoeffs": (math.isqrt(arrays["vShCoeffs"].shape[1]) ** 2, 3),
+    }
     for key, tail in tails.items():
         if arrays[key].shape[1:] != tail:
             raise CheckpointError(f"{path}: {key} has the shape {arrays[key].shape}.")
@@ -177,28 +191,39 @@ def restore_state(
     """The state in a checkpoint, for these photos and this model, on the CPU.
 
     `photos`: the photos the fit goes on with, one per photo of the checkpoint; `size`: (width, height) of
-    their fitted pictures. Where the crop is the one of the checkpoint every number comes back bit for bit; where it
-    is another crop of the same photo, focal length and principal point are carried over in original pixels.
-    `texture_resolution`, `shared`: what the settings ask for, checked when given. `seed` replaces the stored one.
-    Raises CheckpointError when the checkpoint belongs to another model, other photos or other settings.
+    their fitted pictures. Where the crop is the one of the checkpoint every number comes back bit for bit;
+    where it is another crop of the same photo, focal length and principal point are carried over in original
+    pixels. `texture_resolution`, `shared`: what the settings ask for, checked when given. `seed` replaces the
+    stored one. Raises CheckpointError when the checkpoint belongs to another model, other photos or other
+    settings.
     """
     path, a, info = checkpoint.path, checkpoint.arrays, checkpoint.info
     _check_model(checkpoint, model)
     n = checkpoint.photo_count
     if len(photos) != n:
         raise CheckpointError(
-            f"{path} was made from {n} photo(s), but {len(photos)} were given. Give the same photos in the same order."
+            f"{path} was made from {n} photo(s), but {len(photos)} were given. Give the same photos in the "
+            "same order."
         )
     if shared is not None and n > 1 and shared != checkpoint.shared:
         was, now = ("with", "without") if checkpoint.shared else ("without", "with")
-        raise CheckpointError(f"{path} was made {was} sharedIdentity, this run is {now} it. Use the same setting.")
-    if texture_resolution is not None and "vEnhancedDiffuse" in a and a["vEnhancedDiffuse"].shape[1] != texture_resolution:
+        raise CheckpointError(
+            f"{path} was made {was} sharedIdentity, this run is {now} it. Use the same setting."
+        )
+    if (
+        texture_resolution is not None
+        and "vEnhancedDiffuse" in a
+        and a["vEnhancedDiffuse"].shape[1] != texture_resolution
+    ):
         raise CheckpointError(
             f"{path} holds textures of {a['vEnhancedDiffuse'].shape[1]} pixels, but textureResolution is "
-            f"{texture_resolution}. Set textureResolution = {a['vEnhancedDiffuse'].shape[1]}, or resume from stage 2."
+            f"{texture_resolution}. Set textureResolution = {a['vEnhancedDiffuse'].shape[1]}, or resume "
+            "from stage 2."
         )
     focals, principal = _cameras(checkpoint, photos, size)
-    fields = {name: torch.from_numpy(a[key].copy()) for key, (name, _) in _STATE_KEYS.items() if key != "vFocals"}
+    fields = {
+        name: torch.from_numpy(a[key].copy()) for key, (name, _) in _STATE_KEYS.items() if key != "vFocals"
+    }
     for key, name in _TEXTURE_KEYS.items():
         if key in a:
             fields[name] = torch.from_numpy(a[key].copy())
@@ -224,11 +249,12 @@ def restore_state(
 
 
 def default_photos(checkpoint: Checkpoint) -> tuple[PhotoRecord, ...]:
-    """The photos a checkpoint was made from, as far as it knows; the fitted picture itself when it does not."""
+    """The photos a checkpoint was made from, as far as it knows; else the fitted pictures."""
     if checkpoint.photos:
         return checkpoint.photos
     return tuple(
-        PhotoRecord(f"photo_{i}", "", checkpoint.screen, (0.0, 0.0, 1.0)) for i in range(checkpoint.photo_count)
+        PhotoRecord(f"photo_{i}", "", checkpoint.screen, (0.0, 0.0, 1.0))
+        for i in range(checkpoint.photo_count)
     )
 
 
@@ -279,19 +305,26 @@ def _check_model(checkpoint: Checkpoint, model: FaceModel) -> None:
         have = checkpoint.arrays[key].shape[1]
         if have != expected:
             raise CheckpointError(
-                f"{checkpoint.path} does not fit the face model {model.name}: {key} has {have} coefficients, the model "
+                f"{checkpoint.path} does not fit the face model {model.name}: {key} has {have} "
+                "coefficients, the model "
                 f"{expected}.{made_with} Choose the same model and the same trimPca."
             )
     if info is not None and info["model_hash"] != model.hash:
-        advice = "Choose the same model." if info["model_name"] != model.name else "That model has changed since: run it again."
+        advice = (
+            "Choose the same model."
+            if info["model_name"] != model.name
+            else "That model has changed since: run it again."
+        )
         raise CheckpointError(
-            f"{checkpoint.path} was made with the face model {info['model_name']} ({info['model_hash'][:12]}), not with "
+            f"{checkpoint.path} was made with the face model {info['model_name']} "
+            f"({info['model_hash'][:12]}), not with "
             f"{model.name} ({model.hash[:12]}). {advice}"
         )
     displacement = (info or {}).get("displacement")
     if displacement is not None and displacement.shape[1] != model.vertex_count:
         raise CheckpointError(
-            f"{checkpoint.path} moves {displacement.shape[1]} vertices, the face model {model.name} has {model.vertex_count}."
+            f"{checkpoint.path} moves {displacement.shape[1]} vertices, the face model {model.name} has "
+            f"{model.vertex_count}."
         )
 
 
@@ -301,7 +334,8 @@ def _check_info(path: Path, info: Any, n: int, m: int) -> tuple[PhotoRecord, ...
         raise CheckpointError(f"{path}: the entry 'nextgenface' is damaged.")
     if info["schema"] > SCHEMA:
         raise CheckpointError(
-            f"{path} was written by a newer version ({info.get('version')}) than this one ({__version__}). Update NextGenFace."
+            f"{path} was written by a newer version ({info.get('version')}) than this one ({__version__}). "
+            "Update NextGenFace."
         )
     shapes = {"environment": (n, None, 3), "principal": (n, 2), "K": (n, 3, 3)}
     optional = {"displacement": (m, None), "confidence": (m, None, None)}
@@ -344,7 +378,9 @@ def _checked(path: Path, key: str, value: Any, dims: int) -> NDArray[np.float32]
         raise CheckpointError(f"{path} is not a checkpoint: {key} is not an array of {dims} dimension(s).")
     array = np.ascontiguousarray(value, np.float32)
     if not np.isfinite(array).all():
-        raise CheckpointError(f"{path}: {key} contains values that are not numbers. Use the checkpoint of another stage.")
+        raise CheckpointError(
+            f"{path}: {key} contains values that are not numbers. Use the checkpoint of another stage."
+        )
     return array
 
 

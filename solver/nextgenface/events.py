@@ -17,8 +17,15 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-STAGE_TITLES = {"pose": "Pose", "photometric": "Light and face", "textures": "Textures", "render": "Final pictures"}
+STAGE_TITLES = {
+    "pose": "Pose",
+    "photometric": "Light and face",
+    "textures": "Textures",
+    "render": "Final pictures",
+}
 """Name of each stage for people, in the order in which they run."""
+
+_BAR = "{desc:<16} {percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt}{postfix} [{elapsed}<{remaining}]"
 
 Picture = Callable[[], NDArray[np.uint8]]
 """Makes a preview only when somebody wants it: uint8 sRGB, (H, W, 3) or one per photo (n, H, W, 3)."""
@@ -151,7 +158,7 @@ class PrintListener(NullListener):
 
 
 class ListenerHandler(logging.Handler):
-    """Passes warnings of the package's loggers to a listener, so that they reach the terminal, Blender and result.json."""
+    """Passes warnings of the package's loggers to a listener: to the terminal, Blender and result.json."""
 
     def __init__(self, listener: Listener) -> None:
         super().__init__(logging.WARNING)
@@ -204,7 +211,7 @@ class DebugFrames(NullListener):
 
 
 class JsonlListener(NullListener):
-    """Appends one JSON object a line to a file or stream, flushed at once, as docs/architecture.md lists them.
+    """Appends one JSON object a line to a file or stream, flushed at once (see docs/architecture.md).
 
     Previews go to `preview_path` (replaced atomically, at most every `preview_seconds`); without a path no
     preview is made. Progress is written at most every `progress_seconds`, the last step of a stage always.
@@ -249,7 +256,12 @@ class JsonlListener(NullListener):
         self._last_progress = now
         eta = self._clock.seconds_left(step, total)
         self.write(
-            "progress", stage=stage, step=step, total=total, loss=float(loss), eta=None if eta is None else round(eta, 1)
+            "progress",
+            stage=stage,
+            step=step,
+            total=total,
+            loss=float(loss),
+            eta=None if eta is None else round(eta, 1),
         )
 
     def preview(self, stage: str, step: int, make_picture: Picture) -> None:
@@ -294,7 +306,7 @@ class BarListener(NullListener):
                 desc=self._title or stage,
                 file=self.stream,
                 leave=True,
-                bar_format="{desc:<16} {percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt}{postfix} [{elapsed}<{remaining}]",
+                bar_format=_BAR,
             )
         self._bar.total = total
         if math.isfinite(loss):

@@ -30,8 +30,9 @@ def export(
 ) -> Path:
     """Write the results folder of a checkpoint; returns the path of its `result.json`.
 
-    `changes`: options given for this export; all others are those the checkpoint was made with. `photos`: the photos it was
-    made from, where they are not beside it or in their old place. Raises CheckpointError, OutputError.
+    `changes`: options given for this export; all others are those the checkpoint was made with. `photos`: the
+    photos it was made from, where they are not beside it or in their old place. Raises CheckpointError,
+    OutputError.
     """
     folder = prepare_output(folder)
     checkpoint = load_checkpoint(path)
@@ -59,7 +60,7 @@ def export(
 
 
 def checkpoint_config(checkpoint: Checkpoint, changes: Config | None = None) -> Config:
-    """The options that a checkpoint was made with, as far as it tells and this version knows them, then `changes`."""
+    """The options that a checkpoint was made with, where this version knows them, then `changes`."""
     config = Config()
     for name, value in ((checkpoint.info or {}).get("config") or {}).items():
         if name in options() and isinstance(value, (str, bool, int, float)):
@@ -79,12 +80,13 @@ def checkpoint_config(checkpoint: Checkpoint, changes: Config | None = None) -> 
 def open_state(
     checkpoint: Checkpoint, config: Config, records: tuple[PhotoRecord, ...], listener: Listener
 ) -> tuple[FaceState, FaceModel]:
-    """The state of a checkpoint and its face model, without any photo being opened. Raises CheckpointError, ModelError."""
+    """The state of a checkpoint and its face model. Raises CheckpointError, ModelError."""
     model = load_model(config)
     state = restore_state(checkpoint, model, records, checkpoint.screen)
     if checkpoint.info is None:
         listener.warning(
-            f"{checkpoint.path} comes from another program: its light is converted, and its textures are taken as "
+            f"{checkpoint.path} comes from another program: its light is converted, and its textures are "
+            "taken as "
             "Principled maps."
         )
     return state, model
@@ -95,14 +97,20 @@ def find_photos(
 ) -> tuple[tuple[PhotoRecord, ...], list[Picture | None], Path]:
     """What is known of the photos, their sRGB copies (None where a photo is gone), and the folder of the run.
 
-    Looked for: the photos given, the copies in the results folder that the checkpoint lies in, the original places.
+    Looked for: the photos given, the copies in the results folder that the checkpoint lies in, the original
+    places.
     """
     records = list(default_photos(checkpoint))
     if given and len(given) != len(records):
         raise CheckpointError(
-            f"{checkpoint.path} was made from {len(records)} photo(s), but {len(given)} were given with --input."
+            f"{checkpoint.path} was made from {len(records)} photo(s), but {len(given)} were given with "
+            "--input."
         )
-    beside = checkpoint.path.parent.parent if checkpoint.path.parent.name == "checkpoints" else checkpoint.path.parent
+    beside = (
+        checkpoint.path.parent.parent
+        if checkpoint.path.parent.name == "checkpoints"
+        else checkpoint.path.parent
+    )
     pictures: list[Picture | None] = []
     for i, record in enumerate(records):
         if given:
@@ -113,7 +121,8 @@ def find_photos(
                 records[i] = replace(record, crop=(0.0, 0.0, checkpoint.screen[0] / size[0]))
             elif size != record.size:
                 raise CheckpointError(
-                    f"{checkpoint.path} was made from a photo of {record.size[0]} x {record.size[1]} pixels, but {given[i]} has "
+                    f"{checkpoint.path} was made from a photo of {record.size[0]} x {record.size[1]} "
+                    f"pixels, but {given[i]} has "
                     f"{size[0]} x {size[1]}. Give the photo that it was made from."
                 )
             pictures.append(picture)
@@ -122,13 +131,14 @@ def find_photos(
         if pictures[-1] is None:
             where = f" ({record.source})" if record.source else ""
             listener.warning(
-                f"The photo of {checkpoint.path.name}{where} was not found; the results are without it. Name it with --input."
+                f"The photo of {checkpoint.path.name}{where} was not found; the results are without it. "
+                "Name it with --input."
             )
     return tuple(records), pictures, beside
 
 
 def _search(record: PhotoRecord, copy: Path) -> Picture | None:
-    """The copy of a photo beside the checkpoint, or the photo in its old place, if it still has the same size."""
+    """The copy of a photo beside the checkpoint, else the photo in its old place if it has the same size."""
     for place in (copy, Path(record.source) if record.source else None):
         if place is None or not place.is_file():
             continue

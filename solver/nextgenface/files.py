@@ -12,6 +12,8 @@ from pathlib import Path
 
 from .errors import OutputError
 
+_LOCKED = "The folder cannot be written to: choose another output folder or change its permissions."
+
 TEMPORARY_MARK = ".partial-"
 """Part of every temporary name; leftovers of a killed run are recognised by it."""
 
@@ -53,8 +55,8 @@ def output_error(path: Path, problem: OSError) -> OutputError:
     advice = {
         errno.ENOSPC: "The disk is full: free some space or choose another output folder.",
         errno.EDQUOT: "The disk quota is used up: free some space or choose another output folder.",
-        errno.EACCES: "The folder cannot be written to: choose another output folder or change its permissions.",
-        errno.EPERM: "The folder cannot be written to: choose another output folder or change its permissions.",
+        errno.EACCES: _LOCKED,
+        errno.EPERM: _LOCKED,
         errno.EROFS: "The file system is read-only: choose another output folder.",
         errno.ENOENT: "The folder has disappeared: choose another output folder.",
         errno.ENAMETOOLONG: "The name is too long for this file system: choose a shorter output folder.",

@@ -1,4 +1,4 @@
-"""The pictures at the end of a run: the path-traced photo-sized reconstruction and the seven panels of the strip."""
+"""The pictures at the end of a run: the path-traced reconstruction and the seven panels of the strip."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ PANEL_SAMPLES = 256
 
 @dataclass(frozen=True)
 class FinalPhoto:
-    """The pictures of one photo. `rgb` (H, W, 3) linear premultiplied and `alpha` (H, W), photo-sized; `strip` uint8.
+    """One photo's pictures. `rgb` (H, W, 3) linear premultiplied, `alpha` (H, W), photo-sized; `strip` uint8.
 
-    `psnr` compares sRGB codes inside the face (NaN without a photo); `coverage`: share of the fitted crop that is face.
+    `psnr` compares sRGB codes inside the face (NaN without a photo); `coverage`: share of the fitted crop
+    that is face.
     """
 
     rgb: Array
@@ -65,16 +66,17 @@ def draw_final(
 ) -> FinalPhoto:
     """Draw one photo's final pictures.
 
-    `vertices` (V, 3) mm model space; `textures` diffuse, specular, roughness, top row first; `camera` and `crop` in pixels of
-    the copy of the photo, `photo` (H, W, 3) linear or None; `environment` (D, 3) light lobes. `samples` caps the samples per
-    pixel. Raises EnvironmentProblem, Cancelled.
+    `vertices` (V, 3) mm model space; `textures` diffuse, specular, roughness, top row first; `camera` and
+    `crop` in pixels of the copy of the photo, `photo` (H, W, 3) linear or None; `environment` (D, 3) light
+    lobes. `samples` caps the samples per pixel. Raises EnvironmentProblem, Cancelled.
     """
     variant = select_variant(config["device"])
     activate(variant)
     geometry = Geometry(vertices, model.faces, model.uv)
     skin = Textures(*textures)
     light = Environment(
-        lobes_to_map(environment.detach().cpu().float(), LIGHT_MAP_HEIGHT).numpy(), camera.R.T @ LIGHT_FROM_CAMERA
+        lobes_to_map(environment.detach().cpu().float(), LIGHT_MAP_HEIGHT).numpy(),
+        camera.R.T @ LIGHT_FROM_CAMERA,
     )
     noise_level = float(config["noiseLevel"])
     final = render_final(
@@ -83,12 +85,19 @@ def draw_final(
     )  # fmt: skip
     near = camera.cropped(crop)
     clay = render_illumination(
-        geometry, near, light, max_samples=min(samples, PANEL_SAMPLES), seed=seed, cancelled=listener.cancelled
+        geometry,
+        near,
+        light,
+        max_samples=min(samples, PANEL_SAMPLES),
+        seed=seed,
+        cancelled=listener.cancelled,
     )
     premultiplied, alpha = _cut(final.rgb, final.alpha, crop)
     target = None if photo is None else resample(np.ascontiguousarray(photo), None, crop)[0]
     shown = np.zeros_like(premultiplied) if target is None else target
-    maps = [render_map(geometry, texture, near, samples=min(16, samples), seed=seed)[0] for texture in textures]
+    maps = [
+        render_map(geometry, texture, near, samples=min(16, samples), seed=seed)[0] for texture in textures
+    ]
     panels = strip(
         shown, over(premultiplied, alpha, shown), premultiplied, clay.rgb, maps[0], maps[1], maps[2]
     )
@@ -108,12 +117,15 @@ def draw_final(
 
 def _cut(rgb: Array, alpha: Array, crop: Crop) -> tuple[Array, Array]:
     """The crop of a premultiplied picture, at the size of the fitted picture."""
-    stacked = [resample(np.ascontiguousarray(part), None, crop)[0] for part in (rgb, np.repeat(alpha[..., None], 3, -1))]
+    stacked = [
+        resample(np.ascontiguousarray(part), None, crop)[0]
+        for part in (rgb, np.repeat(alpha[..., None], 3, -1))
+    ]
     return stacked[0], np.clip(stacked[1][..., 0], 0, 1)
 
 
 def psnr(linear: Array, target: Array, where: NDArray[np.bool_]) -> float:
-    """Peak signal-to-noise ratio in dB of two linear pictures (H, W, 3) as 8-bit people see them, inside `where`."""
+    """Peak signal-to-noise ratio (dB) of the sRGB codes of two linear pictures (H, W, 3), inside `where`."""
     if not where.any():
         return float("nan")
     codes = [linear_to_srgb(np.clip(picture[where], 0.0, 1.0)) for picture in (linear, target)]

@@ -1,7 +1,8 @@
-"""What Blender starts: `python -m nextgenface.job JOBDIR` runs one reconstruction described by JOBDIR/job.json.
+"""What Blender starts: `python -m nextgenface.job JOBDIR` runs the reconstruction in JOBDIR/job.json.
 
-It writes `events.jsonl` and `solver.log` into JOBDIR and the results into the folder that job.json names. SIGINT (CTRL_BREAK
-on Windows) stops between two steps with the last checkpoint kept; so does the end of the process `parent_pid`.
+It writes `events.jsonl` and `solver.log` into JOBDIR and the results into the folder that job.json names.
+SIGINT (CTRL_BREAK on Windows) stops between two steps with the last checkpoint kept; so does the end of the
+process `parent_pid`.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def read_job(folder: Path) -> Job:
         raise JobError(f"{path} does not hold a JSON object.")
     if raw.get("schema") != SCHEMA:
         raise JobError(
-            f"{path} has schema {raw.get('schema')!r}, this solver reads {SCHEMA}. Use the add-on and solver of one version."
+            f"{path} has schema {raw.get('schema')!r}, this solver reads {SCHEMA}. Use the add-on and "
+            "solver of one version."
         )
 
     def value(name: str, kinds: tuple[type, ...], default: Any) -> Any:
@@ -143,7 +145,7 @@ def parent_gone(parent_pid: int | None) -> CancelWhen:
 
 
 def run_job(folder: Path) -> int:
-    """Run the job in `folder`; returns the exit code. Everything that happens is in events.jsonl and solver.log."""
+    """Run the job in `folder`; returns the exit code. What happens is in events.jsonl and solver.log."""
     from .run import Request, reconstruct
 
     stop = StopFlag()
@@ -200,7 +202,9 @@ def main(arguments: list[str] | None = None) -> int:
     os.dup2(log_file.fileno(), 1)
     os.dup2(log_file.fileno(), 2)
     faulthandler.enable(log_file)
-    logging.basicConfig(stream=log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        stream=log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     share_cores()
     code = run_job(folder)
     log_file.flush()

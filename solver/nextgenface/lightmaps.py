@@ -1,4 +1,4 @@
-"""The solved light as files: a float map that Blender's world shader takes as it is, and the guide's small picture."""
+"""The solved light as maps: the float map that Blender's world shader takes, and the guide's picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BLENDER_MAP_HEIGHT = 128
 
 
 def blender_directions(height: int) -> NDArray[np.float64]:
-    """Directions (height, 2*height, 3) in Blender world axes that the pixels of an environment texture light from.
+    """Directions (height, 2*height, 3) in Blender world axes of the pixels of an environment texture.
 
     Blender's equirectangular mapping: u = 0.5 - atan2(y, x) / 2 pi, v (from the bottom) = 0.5 + asin(z) / pi.
     """
@@ -41,8 +41,8 @@ def blender_environment(
 ) -> NDArray[np.float32]:
     """Linear radiance map (height, 2*height, 3) in Blender's mapping and world axes.
 
-    `environment` (D, 3): lobes in the light frame of a photo; `rotation` (3, 3): R of that photo, model to camera.
-    Blender's world shows the head at rest, so the light turns with the inverse of the head's pose.
+    `environment` (D, 3): lobes in the light frame of a photo; `rotation` (3, 3): R of that photo, model to
+    camera. Blender's world shows the head at rest, so the light turns with the inverse of the head's pose.
     """
     light_from_blender = LIGHT_FROM_CAMERA @ np.asarray(rotation, np.float64) @ BLENDER_FROM_MODEL.T
     directions = blender_directions(height).reshape(-1, 3) @ light_from_blender.T
@@ -52,9 +52,10 @@ def blender_environment(
 
 
 def sh_environment(sh: Tensor, size: int, *, bands: int = 9, smooth: bool = False) -> NDArray[np.float32]:
-    """The guide's square map (size, size, 3) of SH radiance (B^2, 3): light frame, rows +y to -y, never negative.
+    """The guide's square map (size, size, 3) >= 0 of SH radiance (B^2, 3): light frame, rows +y to -y.
 
-    `bands` cuts the series; `smooth` blurs the light with a Gaussian on the sphere, which takes the ringing away.
+    `bands` cuts the series; `smooth` blurs the light with a Gaussian on the sphere, which takes the ringing
+    away.
     """
     used = min(bands, math.isqrt(sh.shape[0]))
     coefficients = sh.detach().cpu().float()[: used * used]
@@ -64,6 +65,6 @@ def sh_environment(sh: Tensor, size: int, *, bands: int = 9, smooth: bool = Fals
 
 
 def tone_mapped(radiance: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """8-bit sRGB of a radiance map: nearly linear in the dark, white at its brightest (Reinhard et al. 2002, eq. 4)."""
+    """8-bit sRGB of radiance: linear in the dark, white at the brightest (Reinhard et al. 2002, eq. 4)."""
     white = max(float(radiance.max()), 1.0)
     return encode_8bit(radiance * (1.0 + radiance / white**2) / (1.0 + radiance))

@@ -26,8 +26,8 @@ class Measured:
 def measured(interval: float = 0.05) -> Iterator[Measured]:
     """Measure the block: wall time, and the highest resident memory of the process while it ran.
 
-    On Linux the memory is sampled every `interval` seconds; elsewhere it is the highest since the process began, which
-    is an upper bound.
+    On Linux the memory is sampled every `interval` seconds; elsewhere it is the highest since the process
+    began, which is an upper bound.
     """
     result = Measured(peak_mb=resident_mb())
     done = threading.Event()

@@ -1,7 +1,7 @@
 """The results folder of docs/architecture.md: every file of a finished fit, `result.json` last.
 
-Everything is made in a hidden folder inside the output and moved into place at the end, so that a run that is killed
-leaves either the old result or none, never a mixture that looks complete.
+Everything is made in a hidden folder inside the output and moved into place at the end, so that a run that is
+killed leaves either the old result or none, never a mixture that looks complete.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ RESULT = "result.json"
 class Output:
     """What is to be written besides the state, and how.
 
-    `pictures`: sRGB copy (H, W, 3) 0..1 of each photo, None where there is none. `source`: folder with files that are
-    only copied (`landmarks{i}.png`). `prefix` goes before every file name.
+    `pictures`: sRGB copy (H, W, 3) 0..1 of each photo, None where there is none. `source`: folder with files
+    that are only copied (`landmarks{i}.png`). `prefix` goes before every file name.
     """
 
     name: str
@@ -90,7 +90,10 @@ def write_results(
         "loss": _number(max(d.noise for d in drawn)),
     }
     stages = {name: _stage_entry(report) for name, report in output.reports.items()}
-    warnings = [*output.warnings, *(text for d in drawn for text in d.warnings if text not in output.warnings)]
+    warnings = [
+        *output.warnings,
+        *(text for d in drawn for text in d.warnings if text not in output.warnings),
+    ]
     content = {
         "schema": SCHEMA,
         "method": "face",
@@ -106,7 +109,10 @@ def write_results(
         "engine": str(output.config.get("engine", "deferred")),
         "units": "mm",
         "stages": {**stages, "render": stage},
-        "metrics": {"psnr": [_number(d.psnr) for d in drawn], "coverage": [_number(d.coverage) for d in drawn]},
+        "metrics": {
+            "psnr": [_number(d.psnr) for d in drawn],
+            "coverage": [_number(d.coverage) for d in drawn],
+        },
         "warnings": warnings,
         "geometry": writer.geometry_name(0),
         "shared_identity": bool(state.shared),
@@ -127,7 +133,7 @@ def remove_result(folder: Path, prefix: str = "") -> None:
 
 @contextmanager
 def _staging(folder: Path, prefix: str) -> Iterator[Path]:
-    """A hidden folder whose files move into `folder` when the block ends well, after its old `result.json` is gone."""
+    """A hidden folder whose files replace those in `folder` when the block ends well."""
     staging = folder / f"{TEMPORARY_MARK}{uuid.uuid4().hex[:8]}"
     try:
         staging.mkdir()
@@ -145,7 +151,12 @@ class _Writer:
     """Writes the files of one result into a folder and collects their names."""
 
     def __init__(
-        self, folder: Path, state: FaceState, model: FaceModel, photos: tuple[PhotoRecord, ...], output: Output
+        self,
+        folder: Path,
+        state: FaceState,
+        model: FaceModel,
+        photos: tuple[PhotoRecord, ...],
+        output: Output,
     ) -> None:
         self.folder = folder
         self.state = state
@@ -169,7 +180,7 @@ class _Writer:
         identity = state.identity_of(i)
         camera, crop = shown_camera(state, i, record, self.output.pictures[i])
         textures = textures_of(self.model, state, identity, int(self.output.config["textureResolution"]))
-        arrays = tuple(texture.numpy() for texture in textures)
+        arrays = (textures[0].numpy(), textures[1].numpy(), textures[2].numpy())
         picture = self.output.pictures[i]
         final = draw_final(
             shape_vertices(self.model, state, i), self.model, arrays, camera, crop, state.environment[i],
@@ -179,8 +190,8 @@ class _Writer:
         self.finals.append(final)
         files: dict[str, str | None] = {"photo": None, "landmarks": None}
         if picture is not None:
-            files["photo"] = self.name(f"photo_{i}.png")
-            write_png(self.folder / files["photo"], picture, srgb=False)
+            files["photo"] = copy = self.name(f"photo_{i}.png")
+            write_png(self.folder / copy, picture, srgb=False)
         landmarks = self.output.source / f"landmarks{i}.png"
         if landmarks.is_file():
             files["landmarks"] = self.name(landmarks.name)
@@ -230,9 +241,9 @@ class _Writer:
             write_png(self.folder / str(names["roughness"]), np.repeat(roughness, 3, -1), srgb=False)
             names["confidence"] = None
             if self.state.confidence is not None:
-                names["confidence"] = self.name(f"confidenceMap_{identity}.png")
+                names["confidence"] = target = self.name(f"confidenceMap_{identity}.png")
                 confidence = self.state.confidence[identity].detach().cpu().numpy()
-                write_png(self.folder / names["confidence"], confidence, srgb=False)
+                write_png(self.folder / target, confidence, srgb=False)
             self._maps[identity] = names
         return dict(self._maps[identity])
 
@@ -241,7 +252,10 @@ class _Writer:
         exr, png = self.name(f"envMap_{i}.exr"), self.name(f"envMap_{i}.png")
         write_exr(self.folder / exr, blender_environment(self.state.environment[i], camera.R))
         small = sh_environment(
-            self.state.sh[i], int(config["envMapRes"]), bands=int(config["bands"]), smooth=bool(config["smoothSh"])
+            self.state.sh[i],
+            int(config["envMapRes"]),
+            bands=int(config["bands"]),
+            smooth=bool(config["smoothSh"]),
         )
         write_png(self.folder / png, tone_mapped(small))
         files: dict[str, str | None] = {"environment": exr, "environment_png": png}
@@ -257,7 +271,13 @@ class _Writer:
         mesh = self.name(f"mesh{i}.obj")
         diffuse = self._maps[identity]["diffuse"]
         saveObj(
-            self.folder / mesh, self.name(f"material{i}.mtl"), posed, self.model.faces, normals, self.model.uv, str(diffuse)
+            self.folder / mesh,
+            self.name(f"material{i}.mtl"),
+            posed,
+            self.model.faces,
+            normals,
+            self.model.uv,
+            str(diffuse),
         )
         return {"mesh": mesh}
 
@@ -285,7 +305,7 @@ class _Writer:
 def shown_camera(
     state: FaceState, index: int, record: PhotoRecord, picture: NDArray[np.float32] | None
 ) -> tuple[Camera, Crop]:
-    """Camera of photo `index` in pixels of its copy in the results, and the crop that was fitted, in the same pixels."""
+    """Camera of photo `index`, and the crop that was fitted, in pixels of its copy in the results."""
     width, height = record.size
     camera = Camera(
         photo_intrinsics(state, index, record.crop),
@@ -295,11 +315,11 @@ def shown_camera(
         height,
     )
     x0, y0, scale = record.crop
-    factor = 1.0 if picture is None else picture.shape[1] / width
-    if factor != 1.0:
-        camera = Camera(
-            np.diag([factor, picture.shape[0] / height, 1.0]) @ camera.K, camera.R, camera.t, picture.shape[1], picture.shape[0]
-        )
+    factor = 1.0
+    if picture is not None and picture.shape[1] != width:
+        factor = picture.shape[1] / width
+        K = np.diag([factor, picture.shape[0] / height, 1.0]) @ camera.K
+        camera = Camera(K, camera.R, camera.t, picture.shape[1], picture.shape[0])
     return camera, Crop(x0 * factor, y0 * factor, scale / factor, max(state.width, state.height))
 
 

@@ -46,7 +46,8 @@ def check(request: Request) -> None:
             raise NextGenFaceError(f"There is no photo or folder at {path}. Check the path.")
     if request.checkpoint is not None and not request.checkpoint.is_file():
         raise CheckpointError(
-            f"There is no checkpoint at {request.checkpoint}. Check the path; see the folder checkpoints/ of a run."
+            f"There is no checkpoint at {request.checkpoint}. Check the path; see the folder checkpoints/ "
+            "of a run."
         )
     request.config.validate()
     if 1 in request.skip and 2 not in request.skip and request.checkpoint is None:

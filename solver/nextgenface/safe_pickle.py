@@ -65,7 +65,9 @@ def _make_array(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
         raise _Refused(f"an array of shape {str(shape)[:60]}")
     if math.prod(shape) * dtype.dtype.itemsize != len(content) or order not in ("C", "F"):
         raise _Refused(f"an array of shape {shape} with {len(content)} bytes")
-    return np.frombuffer(content, dtype.dtype).reshape(shape, order=order).astype(dtype.dtype.newbyteorder("="))
+    return (
+        np.frombuffer(content, dtype.dtype).reshape(shape, order=order).astype(dtype.dtype.newbyteorder("="))
+    )
 
 
 def _reconstruct(_type: Any, _shape: Any, _code: Any) -> _Array:
@@ -129,20 +131,26 @@ def read_plain_pickle(path: Path) -> Any:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise CheckpointError(f"There is no checkpoint at {path}. Check the path; see the folder checkpoints/ of a run.") from None
+        raise CheckpointError(
+            f"There is no checkpoint at {path}. Check the path; see the folder checkpoints/ of a run."
+        ) from None
     except OSError as problem:
-        raise CheckpointError(f"Cannot read the checkpoint {path} ({problem.strerror or problem}).") from problem
+        raise CheckpointError(
+            f"Cannot read the checkpoint {path} ({problem.strerror or problem})."
+        ) from problem
     try:
         loaded = _Reader(io.BytesIO(content), encoding="latin1").load()
         return _plain(loaded, [0], 0)
     except _Refused as refused:
         raise CheckpointError(
-            f"The checkpoint {path} was refused: it contains {refused}, which a checkpoint never needs. Such a file "
+            f"The checkpoint {path} was refused: it contains {refused}, which a checkpoint never needs. "
+            "Such a file "
             "can run programs when it is opened in other ways; use only checkpoints from people you trust."
         ) from None
     except Exception as problem:  # a damaged pickle can raise almost anything
         raise CheckpointError(
-            f"The checkpoint {path} is damaged or not a checkpoint ({type(problem).__name__}: {str(problem)[:120]}). "
+            f"The checkpoint {path} is damaged or not a checkpoint ({type(problem).__name__}: "
+            f"{str(problem)[:120]}). "
             "Use the checkpoint of another stage or run the stage again."
         ) from problem
 

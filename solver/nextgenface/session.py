@@ -1,4 +1,4 @@
-"""One fit in one results folder: photos in, stages run in order, checkpoints after each. No names of the public API here."""
+"""One fit in one results folder: photos in, stages run, a checkpoint after each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from .pictures import draw_landmarks, save_loss_curve
 from .views import View, face_view, fitted_size
 
 LARGEST_PHOTO = 4096
-"""Longer side, in pixels, of the copies of photos in the results; larger photos are reduced, and their cameras with them."""
+"""Longest side of the photos' copies in the results; larger photos are reduced, and their cameras too."""
 
 STAGES = ("pose", "photometric", "textures")
 """Stages 1, 2 and 3 by their names."""
@@ -39,7 +40,9 @@ class Session:
     `state` is None until photos are opened. Stages are run with `run_stage`, in any order that makes sense.
     """
 
-    def __init__(self, output: Path, config: Config, model: FaceModel, device: str, listener: Listener) -> None:
+    def __init__(
+        self, output: Path, config: Config, model: FaceModel, device: str, listener: Listener
+    ) -> None:
         """Raises OutputError when the folder cannot be written to."""
         self.output = prepare_output(output)
         self.config = config
@@ -60,7 +63,8 @@ class Session:
         """Decode photos, find their faces, and start the state at a mean face in front of each camera.
 
         Of several photos those without a usable face are left out with a warning. Copies of the photos go to
-        `photo_i.png`, with their landmarks to `landmarks{i}.png`. Raises PhotoError (NoFaceError when no photo has a face).
+        `photo_i.png`, with their landmarks to `landmarks{i}.png`. Raises PhotoError (NoFaceError when no
+        photo has a face).
         """
         found = self._find_faces(paths)
         size = fitted_size([landmarks for _, landmarks, _ in found], self.config)
@@ -70,7 +74,12 @@ class Session:
             self.views.append(face_view(photo, landmarks, self.config, size))
             crop = self.views[-1].crop
             records.append(
-                PhotoRecord(photo.name, str(path.absolute()), (photo.width, photo.height), (crop.x0, crop.y0, crop.scale))
+                PhotoRecord(
+                    photo.name,
+                    str(path.absolute()),
+                    (photo.width, photo.height),
+                    (crop.x0, crop.y0, crop.scale),
+                )
             )
             copy = reduced(photo.srgb8())
             write_png(self.output / f"photo_{i}.png", copy)
@@ -83,7 +92,7 @@ class Session:
         )
 
     def _find_faces(self, paths: Sequence[Path]) -> list[tuple[Path, Landmarks, Photo | None]]:
-        """Path, landmarks in pixels of the photo, and the photo itself where keeping it costs little (a single one)."""
+        """Path, landmarks in pixels of the photo, and the photo itself when it is the only one."""
         found: list[tuple[Path, Landmarks, Photo | None]] = []
         problems: list[PhotoError] = []
         detector = create_detector(self.config)
@@ -107,7 +116,7 @@ class Session:
         return found
 
     def run_stage(self, number: int) -> StageReport:
-        """Run stage 1, 2 or 3 on the current state, then write its checkpoint and loss curve. Raises Cancelled."""
+        """Run stage 1, 2 or 3 on the current state; write its checkpoint and loss curve. Raises Cancelled."""
         if self.state is None:
             raise NextGenFaceError("No photo has been set yet: call setImage() before the stages.")
         if not self.views:
@@ -116,7 +125,9 @@ class Session:
         self.listener.stage(name)
         state = detached(replace(self.state, seed=int(self.config.seed)).to(self.device))
         with measured() as cost, compute_threads(self.config):
-            self.state, report = stage_function(number)(self.model, self.views, state, self.config, self.listener)
+            self.state, report = stage_function(number)(
+                self.model, self.views, state, self.config, self.listener
+            )
         report.peak_mb = max(report.peak_mb, cost.peak_mb)
         report.seconds = cost.seconds
         self.reports[name] = report
@@ -132,10 +143,12 @@ class Session:
             raise NextGenFaceError("There is nothing to save yet: call setImage() first.")
         path = Path(path)
         prepare_output(path.parent)
-        save_checkpoint(path, self.state, self.records, config=self.config.toDict(), engine=self.config.engine)
+        save_checkpoint(
+            path, self.state, self.records, config=self.config.toDict(), engine=self.config.engine
+        )
 
     def load_checkpoint(self, path: Path) -> None:
-        """Go on from a checkpoint with the photos that are open, or without any (to look at it or export it)."""
+        """Go on from a checkpoint with the photos that are open. Raises CheckpointError."""
         checkpoint = load_checkpoint(Path(path))
         opened = self.state
         if opened is None:
@@ -150,14 +163,14 @@ class Session:
         ).to(self.device)
         if checkpoint.info is None:
             self.listener.warning(
-                f"{path} comes from another program: its light is converted, and its textures are taken as Principled maps."
+                f"{path} comes from another program: its light is converted, and its textures are taken as "
+                "Principled maps."
             )
 
     def photo_picture(self, index: int) -> NDArray[np.float32] | None:
         """The copy of a photo, (H, W, 3) sRGB code values 0..1, or None when there is none."""
         path = self.output / f"photo_{index}.png"
         return read_image(path)[..., :3] if path.is_file() else None
-
 
 
 def stage_function(
@@ -181,7 +194,7 @@ def stage_function(
 
 def detached(state: FaceState) -> FaceState:
     """The same state without gradients; the stages make their own."""
-    plain = {k: v.detach() for k, v in state.__dict__.items() if isinstance(v, torch.Tensor)}
+    plain: dict[str, Any] = {k: v.detach() for k, v in state.__dict__.items() if isinstance(v, torch.Tensor)}
     return replace(state, **plain)
 
 
@@ -202,7 +215,7 @@ def reduced(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @contextmanager
 def compute_threads(config: Config) -> Iterator[None]:
-    """Let torch use as many threads as the options say inside the block; more than free cores make it many times slower."""
+    """Inside the block torch uses as many threads as the options say; more than free cores slow it down."""
     before = torch.get_num_threads()
     torch.set_num_threads(config.threadCount())
     try:

@@ -1,4 +1,4 @@
-"""A head that turns to and fro in the light of its photo: frames for looking at a checkpoint from other sides."""
+"""A head that turns to and fro in the light of its photo, to look at a checkpoint from other sides."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def single_photo(state: FaceState, index: int) -> FaceState:
 
 
 def turned(state: FaceState, pivot: Tensor, yaw: float) -> FaceState:
-    """The single head of a state turned by `yaw` radians about its own vertical axis through `pivot` (3,), model space.
+    """The single head of a state turned by `yaw` radians about the vertical axis through `pivot` (3,).
 
     Positive yaw turns the face towards its left. The light stays where it is.
     """
@@ -78,5 +78,7 @@ def turntable(
         pipeline.state = turned(state, pivot, yaw)
         picture = pipeline.render()[0]
         radiance = picture[..., :3] + (1 - picture[..., 3:]) * BACKGROUND
-        small = torch.nn.functional.avg_pool2d(radiance.permute(2, 0, 1)[None], _OVERSAMPLING)[0].permute(1, 2, 0)
+        small = torch.nn.functional.avg_pool2d(radiance.permute(2, 0, 1)[None], _OVERSAMPLING)[0].permute(
+            1, 2, 0
+        )
         yield encode_8bit(small.cpu().numpy())

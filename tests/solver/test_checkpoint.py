@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from nextgenface.checkpoint import PhotoRecord, load_checkpoint, restore_state, save_checkpoint
 from nextgenface.errors import CheckpointError, OutputError
 from nextgenface.fitting.state import FaceState
 from nextgenface.rendering.light import lobe_centres
 from nextgenface.safe_pickle import read_plain_pickle
+
 from tests.solver.tiny import random_state, records, tiny_model
 
 GUIDE_KEYS = {
@@ -31,7 +31,9 @@ TINY = tiny_model()
 
 
 def saved(path: Path, state: FaceState, photos: tuple[PhotoRecord, ...] | None = None) -> Path:
-    save_checkpoint(path, state, photos or records(state.photo_count), config={"iterStep1": 3}, engine="deferred")
+    save_checkpoint(
+        path, state, photos or records(state.photo_count), config={"iterStep1": 3}, engine="deferred"
+    )
     return path
 
 
@@ -56,9 +58,12 @@ def test_pickle_load_in_a_script_gives_the_guides_arrays(tmp_path: Path) -> None
     state = random_state(TINY, 2)
     path = saved(tmp_path / "c.pickle", state)
     # A script of the user's, in a Python that knows nothing of this package or of torch.
-    code = "import pickle, sys; p = pickle.load(open(sys.argv[1], 'rb')); print(sorted(p)); print(p['vExpCoeff'].shape, p['screenWidth'])"
+    code = "import pickle, sys\np = pickle.load(open(sys.argv[1], 'rb'))\n"
+    code += "print(sorted(p))\nprint(p['vExpCoeff'].shape, p['screenWidth'])"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = subprocess.run([sys.executable, "-I", "-c", code, path], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, path], capture_output=True, text=True, env=environment
+    )
     assert done.returncode == 0, done.stderr
     assert set(eval(done.stdout.splitlines()[0])) == GUIDE_KEYS | TEXTURES | {"nextgenface"}
     assert done.stdout.splitlines()[1] == "(2, 3) 96"
@@ -97,7 +102,9 @@ class _RunsACommand:
         return os.system, ("echo bad > hacked",)
 
 
-def test_a_hostile_pickle_is_refused_and_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hostile_pickle_is_refused_and_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     content = pickle.loads(saved(tmp_path / "c.pickle", random_state(TINY)).read_bytes())
     content["nextgenface"]["config"]["x"] = _RunsACommand()
@@ -252,7 +259,8 @@ def foreign(tmp_path: Path, state: FaceState, sh: np.ndarray) -> Path:
 
 def test_a_foreign_checkpoint_keeps_its_camera_and_light(tmp_path: Path) -> None:
     state = replace(random_state(TINY, stage=2), displacement=None)
-    # The reference's start: brighter from the photo's left (research on its convention: value 0 just right of the
+    # The reference's start: brighter from the photo's left (research on its convention: value 0 just right of
+    # the
     # axis behind the camera, 0.385 just left of it).
     sh = np.zeros((1, 81, 3))
     sh[0, 0], sh[0, 2] = 0.5, -0.5
@@ -266,7 +274,9 @@ def test_a_foreign_checkpoint_keeps_its_camera_and_light(tmp_path: Path) -> None
     equator = centres[:, 1].abs() < 0.5
     left, right = equator & (centres[:, 0] < -0.3), equator & (centres[:, 0] > 0.3)
     assert light[left].mean() > 2 * light[right].mean()
-    assert float(light.max()) == pytest.approx(0.385, abs=0.02) and float(light.min()) == pytest.approx(0.0, abs=0.02)
+    assert float(light.max()) == pytest.approx(0.385, abs=0.02) and float(light.min()) == pytest.approx(
+        0.0, abs=0.02
+    )
     # and our own SH describe that same light
     assert float(restored.sh[0, 0, 0]) == pytest.approx(float(light.mean()) * np.sqrt(4 * np.pi), rel=0.03)
 

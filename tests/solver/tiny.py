@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-
 from nextgenface.checkpoint import PhotoRecord
 from nextgenface.facemodel.model import FaceModel
 from nextgenface.fitting.state import FaceState
 from nextgenface.rendering.light import LOBE_COUNT, lobes_to_sh
 
 
-def tiny_model(shape: int = 4, expression: int = 3, albedo: int = 5, side: int = 7, name: str = "tiny") -> FaceModel:
+def tiny_model(
+    shape: int = 4, expression: int = 3, albedo: int = 5, side: int = 7, name: str = "tiny"
+) -> FaceModel:
     """A bulged grid of side x side vertices, 140 mm wide, with random orthonormal bases."""
     rng = np.random.default_rng(1)
     x, y = np.meshgrid(np.linspace(-1, 1, side), np.linspace(-1, 1, side))
@@ -45,7 +46,9 @@ def tiny_model(shape: int = 4, expression: int = 3, albedo: int = 5, side: int =
         specular_basis=np.zeros((albedo, count, 3), np.float32),
         roughness_mean=np.full(count, 0.5, np.float32),
         faces=faces.astype(np.int64),
-        uv=np.stack([(x.ravel() + 1) / 2 * 0.8 + 0.1, (y.ravel() + 1) / 2 * 0.8 + 0.1], -1).astype(np.float32),
+        uv=np.stack([(x.ravel() + 1) / 2 * 0.8 + 0.1, (y.ravel() + 1) / 2 * 0.8 + 0.1], -1).astype(
+            np.float32
+        ),
         mirror=index[:, ::-1].ravel().astype(np.int64),
         landmarks={"mediapipe": np.arange(count, dtype=np.int64)},
         blendshape_names=("jawOpen",),
@@ -54,7 +57,14 @@ def tiny_model(shape: int = 4, expression: int = 3, albedo: int = 5, side: int =
 
 
 def random_state(
-    model: FaceModel, photos: int = 1, *, shared: bool = False, stage: int = 3, size: int = 96, texture: int = 16, seed: int = 5
+    model: FaceModel,
+    photos: int = 1,
+    *,
+    shared: bool = False,
+    stage: int = 3,
+    size: int = 96,
+    texture: int = 16,
+    seed: int = 5,
 ) -> FaceState:
     """A state of random numbers in plausible ranges."""
     g = torch.Generator().manual_seed(seed)
@@ -95,4 +105,6 @@ def random_state(
 
 def records(count: int = 1, size: tuple[int, int] = (200, 160)) -> tuple[PhotoRecord, ...]:
     """Photos from which a crop was taken."""
-    return tuple(PhotoRecord(f"photo{i}", f"/photos/photo{i}.png", size, (20.5, 10.25, 0.75)) for i in range(count))
+    return tuple(
+        PhotoRecord(f"photo{i}", f"/photos/photo{i}.png", size, (20.5, 10.25, 0.75)) for i in range(count)
+    )

@@ -1,4 +1,4 @@
-"""What the commands share: options from files and --set, listeners, signals, exit codes, errors for people."""
+"""What the commands share: options, listeners, signals, exit codes, errors for people."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def logged_to(listener: Listener) -> Iterator[None]:
 
 
 def share_cores() -> None:
-    """Let waiting threads sleep instead of spinning, unless the user has chosen; call before torch is imported.
+    """Let waiting threads sleep instead of spin, unless the user has chosen; call before importing torch.
 
     On cores that other programs use as well, spinning OpenMP threads made a fit ten times slower.
     """
@@ -79,14 +79,22 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     """`--quiet` and `--json`, which exclude each other."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--quiet", action="store_true", help="print only warnings and errors")
-    group.add_argument("--json", action="store_true", help="print events as one JSON object a line on standard output")
+    group.add_argument(
+        "--json", action="store_true", help="print events as one JSON object a line on standard output"
+    )
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """`--config`, `--set`, `--device`, `--seed`."""
-    parser.add_argument("--config", metavar="FILE", help="ini file with options (default: the shipped default.ini)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="set one option; may be repeated, beats the file"
+        "--config", metavar="FILE", help="ini file with options (default: the shipped default.ini)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set one option; may be repeated, beats the file",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute")
     parser.add_argument("--seed", type=int, help="seed; the same seed gives the same result")
@@ -123,8 +131,8 @@ def make_listener(arguments: argparse.Namespace, stop: StopFlag, *more: Listener
 def run_command(work: Callable[[], int], *, as_json: bool = False) -> int:
     """Run a command's work; turn what goes wrong into one message on standard error and an exit code.
 
-    0 or what `work` returns; 2 for what the user can put right, 130 for a stop, 1 for a fault of the program, which
-    is the only case with a traceback.
+    0 or what `work` returns; 2 for what the user can put right, 130 for a stop, 1 for a fault of the program,
+    which is the only case with a traceback.
     """
     share_cores()
     try:
@@ -142,7 +150,8 @@ def run_command(work: Callable[[], int], *, as_json: bool = False) -> int:
     except Exception as problem:
         traceback.print_exc()
         report_error(
-            f"This is a fault of NextGenFace: {type(problem).__name__}: {problem}. Please report it with the lines above.",
+            f"This is a fault of NextGenFace: {type(problem).__name__}: {problem}. Please report it with "
+            "the lines above.",
             type(problem).__name__,
             as_json=as_json,
         )

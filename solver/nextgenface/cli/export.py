@@ -23,12 +23,16 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="nextgenface-export",
-        description="Write the complete results folder (pictures, maps, mesh, light, cameras) of a checkpoint. Options "
-        "that are not given are those the checkpoint was made with.",
+        description="Write the complete results folder of a checkpoint. "
+        "Options that are not given are those the checkpoint was made with.",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .pickle of this program or of the reference")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="a .pickle of this program or of the reference"
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="the results folder")
-    parser.add_argument("--input", metavar="PATH", help="the photo or folder of photos, where it has been moved")
+    parser.add_argument(
+        "--input", metavar="PATH", help="the photo or folder of photos, where it has been moved"
+    )
     add_config_options(parser)
     add_output_options(parser)
     return parser
@@ -52,7 +56,9 @@ def run(options: argparse.Namespace) -> int:
         with logged_to(listener):
             config = config_from(options)
             photos = gather_photos([Path(options.input)]) if options.input else []
-            result = export(Path(options.checkpoint).expanduser(), Path(options.output), config, listener, photos)
+            result = export(
+                Path(options.checkpoint).expanduser(), Path(options.output), config, listener, photos
+            )
         listener.close()
         report_result(result, options)
     return 0

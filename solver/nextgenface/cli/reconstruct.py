@@ -28,19 +28,27 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="nextgenface-reconstruct",
-        description="Reconstruct the face in a photo: shape, skin, pose, expression and light. The results go to "
-        "OUTPUT/<photo name without extension>/.",
+        description="Reconstruct the face in a photo: shape, skin, pose, expression and light. "
+        "The results go to OUTPUT/<photo name without extension>/.",
     )
     parser.add_argument("--input", required=True, metavar="PATH", help="a photo, or a folder of photos")
-    parser.add_argument("--output", default="./output", metavar="DIR", help="parent of the results (default: ./output)")
+    parser.add_argument(
+        "--output", default="./output", metavar="DIR", help="parent of the results (default: ./output)"
+    )
     add_config_options(parser)
     parser.add_argument("--checkpoint", metavar="FILE", help="go on from this checkpoint of the same photos")
     parser.add_argument(
-        "--sharedIdentity", action="store_true", help="the photos of a folder show one person; else one result each"
+        "--sharedIdentity",
+        action="store_true",
+        help="the photos of a folder show one person; else one result each",
     )
     for stage, what in ((1, "pose"), (2, "light, shape and skin"), (3, "textures")):
-        parser.add_argument(f"--skipStage{stage}", action="store_true", help=f"do not run stage {stage} ({what})")
-    parser.add_argument("--face", type=int, metavar="N", help="1 = the largest face in the photo, 2 = the second largest, …")
+        parser.add_argument(
+            f"--skipStage{stage}", action="store_true", help=f"do not run stage {stage} ({what})"
+        )
+    parser.add_argument(
+        "--face", type=int, metavar="N", help="1 = the largest face in the photo, 2 = the second largest, …"
+    )
     add_output_options(parser)
     return parser
 
@@ -70,7 +78,9 @@ def run(options: argparse.Namespace) -> int:
                     raise
                 # One bad photo does not stop the others.
                 failed += 1
-                listener.warning(f"{request.inputs[0]} was not reconstructed ({number} of {len(requests)}): {problem}")
+                listener.warning(
+                    f"{request.inputs[0]} was not reconstructed ({number} of {len(requests)}): {problem}"
+                )
         if failed:
             listener.warning(f"{failed} of {len(requests)} photos could not be reconstructed.")
             return EXIT_BUG
@@ -78,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def plan(options: argparse.Namespace, config: Config) -> Iterator[Request]:
-    """One request per results folder: one for a photo or one person, else one for each photo of the folder."""
+    """One request per results folder: one for a photo or a person, else one for each photo."""
     source = Path(options.input).expanduser()
     photos = list_photos(source)
     checkpoint = Path(options.checkpoint).expanduser() if options.checkpoint else None
@@ -90,7 +100,8 @@ def plan(options: argparse.Namespace, config: Config) -> Iterator[Request]:
         return
     if checkpoint is not None and len(photos) > 1:
         raise NextGenFaceError(
-            "A checkpoint belongs to one photo or one person: give --input one photo, or add --sharedIdentity."
+            "A checkpoint belongs to one photo or one person: give --input one photo, or add "
+            "--sharedIdentity."
         )
     taken: set[str] = set()
     for photo in photos:

@@ -30,17 +30,27 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="nextgenface-replay",
-        description="Turn the head of a checkpoint to and fro in the light of its photo: PNG frames and an animation.",
+        description="Turn a checkpoint's head to and fro in the light of its photo: PNGs and an animation.",
     )
     parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="a .pickle, after any stage")
     parser.add_argument("--input", metavar="CHECKPOINT", help="the same, as an option")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for frames and animation")
-    parser.add_argument("--photo", type=int, default=0, metavar="N", help="which photo of the checkpoint (default 0)")
-    parser.add_argument("--frames", type=int, default=48, metavar="N", help="frames of one swing (default 48)")
-    parser.add_argument("--angle", type=float, default=30.0, metavar="DEG", help="degrees to each side (default 30)")
-    parser.add_argument("--size", type=int, metavar="PIXELS", help="longer side (default: that of the fitted picture)")
+    parser.add_argument(
+        "--photo", type=int, default=0, metavar="N", help="which photo of the checkpoint (default 0)"
+    )
+    parser.add_argument(
+        "--frames", type=int, default=48, metavar="N", help="frames of one swing (default 48)"
+    )
+    parser.add_argument(
+        "--angle", type=float, default=30.0, metavar="DEG", help="degrees to each side (default 30)"
+    )
+    parser.add_argument(
+        "--size", type=int, metavar="PIXELS", help="longer side (default: that of the fitted picture)"
+    )
     parser.add_argument("--fps", type=int, default=24, help="frames per second of the animation (default 24)")
-    parser.add_argument("--format", choices=("webp", "mp4", "png"), default="webp", help="animation, or png: frames only")
+    parser.add_argument(
+        "--format", choices=("webp", "mp4", "png"), default="webp", help="animation, or png: frames only"
+    )
     add_config_options(parser)
     add_output_options(parser)
     return parser
@@ -87,14 +97,21 @@ def draw(options: argparse.Namespace, listener: Listener) -> list[NDArray[np.uin
     folder = prepare_output(Path(options.output))
     checkpoint = load_checkpoint(Path(options.checkpoint or options.input).expanduser())
     if not 0 <= options.photo < checkpoint.photo_count:
-        raise CheckpointError(f"{checkpoint.path} holds {checkpoint.photo_count} photo(s); --photo {options.photo} is none.")
+        raise CheckpointError(
+            f"{checkpoint.path} holds {checkpoint.photo_count} photo(s); --photo {options.photo} is none."
+        )
     config = checkpoint_config(checkpoint, config_from(options))
     state, model = open_state(checkpoint, config, default_photos(checkpoint), listener)
     size = options.size or max(state.width, state.height)
     frames = []
     listener.stage("render")
     pictures = turntable(
-        single_photo(state, options.photo), model, config, frames=options.frames, degrees=options.angle, size=size
+        single_photo(state, options.photo),
+        model,
+        config,
+        frames=options.frames,
+        degrees=options.angle,
+        size=size,
     )
     for number, frame in enumerate(pictures):
         write_png(folder / f"frame_{options.photo}_{number:04d}.png", frame)
@@ -112,13 +129,20 @@ def write_animation(path: Path, frames: list[NDArray[np.uint8]], fps: int) -> No
 
             pictures = [Image.fromarray(frame) for frame in frames]
             pictures[0].save(
-                temporary, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, quality=85
+                temporary,
+                save_all=True,
+                append_images=pictures[1:],
+                duration=round(1000 / fps),
+                loop=0,
+                quality=85,
             )
             return
         try:
             import cv2
         except ImportError as problem:
-            raise NextGenFaceError("MP4 needs OpenCV, which is not installed; use --format webp.") from problem
+            raise NextGenFaceError(
+                "MP4 needs OpenCV, which is not installed; use --format webp."
+            ) from problem
         # Video codecs want even sizes.
         height, width = (side - side % 2 for side in frames[0].shape[:2])
         video = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))

@@ -21,8 +21,8 @@ _tables: OrderedDict[tuple[str, int], TexelTable] = OrderedDict()
 class TexelTable:
     """For a texture of T x T texels, top row first, sampled at texel centres.
 
-    `corners` (T*T, 3) vertices, `weights` (T*T, 3) barycentric. Texels off the layout have those of the nearest one on it,
-    so that borders are filled outwards; `on_face` (T, T) says which are really on it.
+    `corners` (T*T, 3) vertices, `weights` (T*T, 3) barycentric. Texels off the layout have those of the
+    nearest one on it, so that borders are filled outwards; `on_face` (T, T) says which are really on it.
     """
 
     corners: Tensor
@@ -41,7 +41,7 @@ def texel_table(model: FaceModel, resolution: int) -> TexelTable:
 
 
 def bake_vertices(model: FaceModel, values: Tensor, resolution: int) -> Tensor:
-    """Texture (T, T, C), top row first, of vertex values (V, C); differentiable. Borders are filled outwards."""
+    """Texture (T, T, C), top row first, of vertex values (V, C), borders filled outwards; differentiable."""
     table = texel_table(model, resolution)
     corners, weights = table.corners.to(values.device), table.weights.to(values)
     texels = sum(weights[:, k : k + 1] * values[corners[:, k]] for k in range(3))

@@ -12,12 +12,12 @@ from .bake import bake_vertices
 
 
 class MorphableModel:
-    """Differentiable evaluation of a `FaceModel`. Coefficients are un-whitened; vertices are mm in model space.
+    """Differentiable evaluation of a `FaceModel`: un-whitened coefficients, vertices in mm, model space.
 
     V vertices, F triangles, K shape, E expression, A albedo components, T texture side.
     """
 
-    def __init__(self, model: FaceModel, textureResolution: int, device: str) -> None:  # noqa: N803 - the guide's names
+    def __init__(self, model: FaceModel, textureResolution: int, device: str) -> None:
         def tensor(array: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)
 
@@ -41,25 +41,25 @@ class MorphableModel:
         self.expBasisSize = int(model.expression_basis.shape[0])
         self.albedoBasisSize = int(model.diffuse_basis.shape[0])
 
-    def computeShape(self, shapeCoff: Tensor, expCoff: Tensor) -> Tensor:  # noqa: N802, N803
+    def computeShape(self, shapeCoff: Tensor, expCoff: Tensor) -> Tensor:
         """Vertices (n, V, 3) of shape (n or 1, K) and expression (n, E) coefficients."""
         shape = torch.einsum("nk,kvc->nvc", shapeCoff, self.shapePca)
         return self.shapeMean + shape + torch.einsum("ne,evc->nvc", expCoff, self.expressionPca)
 
-    def computeNormals(self, vertices: Tensor) -> Tensor:  # noqa: N802
-        """Unit vertex normals (n, V, 3) of vertices (n, V, 3) in any frame, area-weighted, pointing out of the face."""
+    def computeNormals(self, vertices: Tensor) -> Tensor:
+        """Unit vertex normals (n, V, 3) of vertices (n, V, 3) in any frame, area-weighted, outwards."""
         return vertex_normals(vertices, self.faces)
 
-    def computeDiffuseAlbedo(self, diffAlbedoCoeff: Tensor) -> Tensor:  # noqa: N802, N803
+    def computeDiffuseAlbedo(self, diffAlbedoCoeff: Tensor) -> Tensor:
         """Linear base colour per vertex (n, V, 3) of albedo coefficients (n, A)."""
         return self.diffuseAlbedoMean + torch.einsum("na,avc->nvc", diffAlbedoCoeff, self.diffuseAlbedoPca)
 
-    def computeSpecularAlbedo(self, specAlbedoCoeff: Tensor) -> Tensor:  # noqa: N802, N803
+    def computeSpecularAlbedo(self, specAlbedoCoeff: Tensor) -> Tensor:
         """Principled specular level per vertex (n, V, 3) of albedo coefficients (n, A)."""
         return self.specularAlbedoMean + torch.einsum("na,avc->nvc", specAlbedoCoeff, self.specularAlbedoPca)
 
-    def computeShapeAlbedo(  # noqa: N802
-        self, shapeCoff: Tensor, expCoff: Tensor, albedoCoeff: Tensor  # noqa: N803
+    def computeShapeAlbedo(
+        self, shapeCoff: Tensor, expCoff: Tensor, albedoCoeff: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Vertices, base colour and specular level, each (n, V, 3)."""
         return (
@@ -68,16 +68,16 @@ class MorphableModel:
             self.computeSpecularAlbedo(albedoCoeff),
         )
 
-    def generateTextureFromAlbedo(self, albedo: Tensor) -> Tensor:  # noqa: N802
-        """Textures (n, T, T, C), top row first, of vertex values (n, V, C); texels off the face are filled outwards."""
+    def generateTextureFromAlbedo(self, albedo: Tensor) -> Tensor:
+        """Textures (n, T, T, C), top row first, of vertex values (n, V, C); borders are filled outwards."""
         return torch.stack([bake_vertices(self.model, one, self.textureResolution) for one in albedo])
 
-    def getTextureResolution(self) -> int:  # noqa: N802
+    def getTextureResolution(self) -> int:
         """Side T of the textures in texels."""
         return self.textureResolution
 
-    def sample(self, shapeNumber: int = 1, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:  # noqa: N803
-        """Random faces of the model: vertices, base colour, specular level, each (n, V, 3), neutral expression."""
+    def sample(self, shapeNumber: int = 1, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """Random neutral faces of the model: vertices, base colour, specular level, each (n, V, 3)."""
         generator = torch.Generator().manual_seed(seed)
 
         def draw(variance: Tensor) -> Tensor:

@@ -40,12 +40,13 @@ PathLike = str | os.PathLike[str]
 class Optimizer:
     """Reconstructs the faces in one photo, or in several, into one folder.
 
-    `config` is read, never changed, and may serve many optimizers. `listener` receives progress and warnings and may ask for a
-    stop (see `nextgenface.events`); without one there is a progress bar on a terminal and only warnings elsewhere.
-    Raises OutputError when `outputDir` cannot be written to, ModelError when the face model cannot be used.
+    `config` is read, never changed, and may serve many optimizers. `listener` receives progress and warnings
+    and may ask for a stop (see `nextgenface.events`); without one there is a progress bar on a terminal and
+    only warnings elsewhere. Raises OutputError when `outputDir` cannot be written to, ModelError when the
+    face model cannot be used.
     """
 
-    def __init__(self, outputDir: PathLike, config: Config, *, listener: Listener | None = None) -> None:  # noqa: N803
+    def __init__(self, outputDir: PathLike, config: Config, *, listener: Listener | None = None) -> None:
         self.config = config
         self.outputDir = Path(outputDir).expanduser().absolute()
         prepare_output(self.outputDir)
@@ -62,11 +63,12 @@ class Optimizer:
 
     # ---- photos and parameters ------------------------------------------------------------------------
 
-    def setImage(self, imagePath: PathLike | Sequence[PathLike], sharedIdentity: bool = False) -> None:  # noqa: N802, N803
+    def setImage(self, imagePath: PathLike | Sequence[PathLike], sharedIdentity: bool = False) -> None:
         """Read a photo, a folder of photos or a list of them, and find the faces.
 
-        With `sharedIdentity` all photos show one person; without, each shows a person of their own. Writes `photo_i.png` and
-        `landmarks{i}.png`. Photos of a folder without a face are left out with a warning. Raises PhotoError.
+        With `sharedIdentity` all photos show one person; without, each shows a person of their own. Writes
+        `photo_i.png` and `landmarks{i}.png`. Photos of a folder without a face are left out with a warning.
+        Raises PhotoError.
         """
         given = [imagePath] if isinstance(imagePath, (str, os.PathLike)) else list(imagePath)
         with self._listening() as listener:
@@ -77,7 +79,7 @@ class Optimizer:
         self.pipeline.state = session.state
 
     @property
-    def framesNumber(self) -> int:  # noqa: N802
+    def framesNumber(self) -> int:
         """Number of photos n, 0 before `setImage`."""
         return len(self._session.records) if self._session else 0
 
@@ -87,60 +89,61 @@ class Optimizer:
         return [view.landmarks.points for view in self._opened().views]
 
     @property
-    def inputImage(self) -> Tensor:  # noqa: N802
+    def inputImage(self) -> Tensor:
         """The fitted pictures (n, S, S, 3), linear Rec.709."""
         return torch.from_numpy(np.stack([view.image for view in self._opened().views])).to(self.device)
 
     @property
-    def vEnhancedDiffuse(self) -> Tensor | None:  # noqa: N802
+    def vEnhancedDiffuse(self) -> Tensor | None:
         """Diffuse textures (m, T, T, 3) of stage 3, linear, top row first; None before it."""
         return self.pipeline.state.diffuse
 
     @property
-    def vEnhancedSpecular(self) -> Tensor | None:  # noqa: N802
+    def vEnhancedSpecular(self) -> Tensor | None:
         """Specular-level textures (m, T, T, 3) of stage 3; None before it."""
         return self.pipeline.state.specular
 
     @property
-    def vEnhancedRoughness(self) -> Tensor | None:  # noqa: N802
+    def vEnhancedRoughness(self) -> Tensor | None:
         """Roughness textures (m, T, T, 1) of stage 3; None before it."""
         return self.pipeline.state.roughness
 
-    def enableGrad(self, enabled: bool = True) -> None:  # noqa: N802
+    def enableGrad(self, enabled: bool = True) -> None:
         """Make the parameters of `pipeline` require gradients (or not)."""
         self.pipeline.enableGrad(enabled)
 
-    def getTextureIndex(self, i: int) -> int:  # noqa: N802
+    def getTextureIndex(self, i: int) -> int:
         """Index of the textures that photo i uses: 0 when the identity is shared, else i."""
         return self.pipeline.state.identity_of(i)
 
     # ---- stages ---------------------------------------------------------------------------------------
 
-    def runStep1(self) -> None:  # noqa: N802
+    def runStep1(self) -> None:
         """Stage 1: head pose, expression and (when asked) focal length from landmarks."""
         self._run_stage(1)
 
-    def runStep2(self) -> None:  # noqa: N802
+    def runStep2(self) -> None:
         """Stage 2: light, shape, expression, statistical skin and pose from the photo."""
         self._run_stage(2)
 
-    def runStep3(self) -> None:  # noqa: N802
+    def runStep3(self) -> None:
         """Stage 3: diffuse, specular and roughness textures from the photo."""
         self._run_stage(3)
 
     def run(
         self,
-        imagePathOrDir: PathLike | Sequence[PathLike],  # noqa: N803
-        sharedIdentity: bool = False,  # noqa: N803
+        imagePathOrDir: PathLike | Sequence[PathLike],
+        sharedIdentity: bool = False,
         checkpoint: PathLike | None = None,
-        doStep1: bool = True,  # noqa: N803
-        doStep2: bool = True,  # noqa: N803
-        doStep3: bool = True,  # noqa: N803
+        doStep1: bool = True,
+        doStep2: bool = True,
+        doStep3: bool = True,
     ) -> Path:
         """The whole reconstruction; returns the path of `result.json`.
 
-        `checkpoint` (when given) is where the stages that run go on from. Raises Cancelled when the listener asks for a
-        stop; the checkpoints of finished stages stay, and no `result.json` is left from an earlier run.
+        `checkpoint` (when given) is where the stages that run go on from. Raises Cancelled when the listener
+        asks for a stop; the checkpoints of finished stages stay, and no `result.json` is left from an earlier
+        run.
         """
         self.setImage(imagePathOrDir, sharedIdentity)
         if checkpoint is not None and str(checkpoint):
@@ -156,13 +159,13 @@ class Optimizer:
 
     # ---- files ----------------------------------------------------------------------------------------
 
-    def saveOutput(  # noqa: N802
-        self, samples: int | None = None, outputDir: PathLike | None = None, prefix: str = ""  # noqa: N803
+    def saveOutput(
+        self, samples: int | None = None, outputDir: PathLike | None = None, prefix: str = ""
     ) -> Path:
-        """Render and write the complete results folder for the current parameters; returns the path of `result.json`.
+        """Render and write the results folder for the current parameters; returns the path of `result.json`.
 
-        `samples` caps the samples per pixel (default `rtSamples`). Before stage 3 the maps are the statistical ones.
-        `prefix` goes before every file name.
+        `samples` caps the samples per pixel (default `rtSamples`). Before stage 3 the maps are the
+        statistical ones. `prefix` goes before every file name.
         """
         session = self._opened()
         folder = self.outputDir if outputDir is None else Path(outputDir).expanduser().absolute()
@@ -188,16 +191,17 @@ class Optimizer:
                 listener,
             )
 
-    def saveParameters(self, fileName: PathLike) -> None:  # noqa: N802, N803
+    def saveParameters(self, fileName: PathLike) -> None:
         """Write a checkpoint of the current parameters."""
         session = self._opened()
         session.state = self._pull()
         session.save_checkpoint(Path(fileName).expanduser())
 
-    def loadParameters(self, fileName: PathLike) -> None:  # noqa: N802, N803
+    def loadParameters(self, fileName: PathLike) -> None:
         """Read a checkpoint made from the photos that are set; the parameters then require gradients.
 
-        Raises CheckpointError when it is damaged, hostile, or belongs to another model, size or number of photos.
+        Raises CheckpointError when it is damaged, hostile, or belongs to another model, size or number of
+        photos.
         """
         session = self._opened()
         with self._listening():
@@ -208,8 +212,8 @@ class Optimizer:
 
     # ---- the losses of the guide, for loops of one's own ------------------------------------------------
 
-    def landmarkLoss(self, cameraVertices: Tensor) -> Tensor:  # noqa: N802, N803
-        """Mean squared distance, in squared fitted pixels, of projected landmark vertices and detected landmarks.
+    def landmarkLoss(self, cameraVertices: Tensor) -> Tensor:
+        """Mean squared distance (fitted pixels) of projected landmark vertices and detected landmarks.
 
         `cameraVertices` (n, V, 3) in camera space. Differentiable, also with respect to `pipeline.vFocals`.
         """
@@ -225,11 +229,11 @@ class Optimizer:
             losses.append(((screen - torch.from_numpy(marks.points[kept]).to(screen)) ** 2).sum(1).mean())
         return torch.stack(losses).mean()
 
-    def regStatModel(self, coeff: Tensor, var: Tensor) -> Tensor:  # noqa: N802
+    def regStatModel(self, coeff: Tensor, var: Tensor) -> Tensor:
         """Mean squared Mahalanobis distance of coefficients (n, K) with variances (K,)."""
         return (coeff**2 / var).mean()
 
-    def plotLoss(self, lossArr: Sequence[float], index: int, fileName: PathLike) -> None:  # noqa: N802, N803
+    def plotLoss(self, lossArr: Sequence[float], index: int, fileName: PathLike) -> None:
         """Draw a loss curve of stage `index` (1 to 3) as a picture."""
         from ..pictures import save_loss_curve
         from ..session import STAGES
@@ -244,7 +248,7 @@ class Optimizer:
         return self._session
 
     def _pull(self) -> FaceState:
-        """The parameters as they are in `pipeline`, which the user may have changed, with the light that belongs to them."""
+        """The parameters in `pipeline`, which the user may have changed, with the light they mean."""
         return replace(self.pipeline.state, environment=self.pipeline.lights().detach())
 
     def _run_stage(self, number: int) -> None:
@@ -258,7 +262,7 @@ class Optimizer:
 
     @contextmanager
     def _listening(self) -> Iterator[Tee]:
-        """The listener of one step; warnings in the log of the package reach it, too, and are kept for `result.json`."""
+        """One step's listener. The package's logged warnings reach it, too, and `result.json`."""
         debug = DebugFrames(self.outputDir / "debug", int(self.config.debugFrequency))
         extra: list[Listener] = [PrintListener()] if self.config.verbose else []
         tee = Tee(self._listener, self._warnings, debug, *extra)

@@ -1,9 +1,10 @@
-"""The guide's `Pipeline`: the parameters of a scene with the guide's names, and differentiable drawing of it."""
+"""The guide's `Pipeline`: a scene's parameters by the guide's names, and differentiable drawing of it."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,12 +30,12 @@ SHADOW_REUSE_MM = 0.5
 class SphericalHarmonics:
     """The guide's `sh`: SH coefficients to a square environment map."""
 
-    def __init__(self, envMapRes: int, device: str) -> None:  # noqa: N803 - the guide's names
+    def __init__(self, envMapRes: int, device: str) -> None:
         self.envMapRes = int(envMapRes)
         self.device = device
 
-    def toEnvMap(self, shCoeffs: Tensor) -> Tensor:  # noqa: N802, N803
-        """Radiance maps (n, envMapRes, envMapRes, 3), light frame, of coefficients (n, B^2, 3); never negative."""
+    def toEnvMap(self, shCoeffs: Tensor) -> Tensor:
+        """Radiance maps (n, envMapRes, envMapRes, 3) >= 0, light frame, of coefficients (n, B^2, 3)."""
         directions = equirect_directions(self.envMapRes, self.envMapRes).reshape(-1, 3)
         basis = sh_basis(directions, math.isqrt(shCoeffs.shape[1])).to(shCoeffs)
         maps = torch.einsum("pk,nkc->npc", basis, shCoeffs).clamp(min=0)
@@ -45,7 +46,7 @@ def _parameter(name: str, text: str) -> property:
     """A property of `Pipeline` that is a tensor of its state."""
 
     def read(self: Pipeline) -> Tensor:
-        return getattr(self.state, name)  # type: ignore[no-any-return]
+        return getattr(self.state, name)
 
     def write(self: Pipeline, value: Tensor) -> None:
         self.set_parameter(name, value)
@@ -71,6 +72,7 @@ class Pipeline:
     def __init__(self, config: Config, *, model: FaceModel | None = None) -> None:
         """Loads the face model that `config` names, unless one is given. Raises ModelError."""
         self.config = config
+        self._state: FaceState
         self.device = config.resolveDevice()
         self.model = load_model(config) if model is None else model
         self.morphableModel = MorphableModel(self.model, config.textureResolution, self.device)
@@ -86,7 +88,7 @@ class Pipeline:
 
     @property
     def state(self) -> FaceState:
-        """All parameters as the stages use them; `screenWidth` and `screenHeight` of the renderer included."""
+        """All parameters as the stages use them, with the renderer's `screenWidth` and `screenHeight`."""
         width, height = int(self.renderer.screenWidth), int(self.renderer.screenHeight)
         if (width, height) != (self._state.width, self._state.height):
             # As in the guide's examples: another picture size means a camera with its centre in the middle.
@@ -103,7 +105,7 @@ class Pipeline:
         self._shadows = {}
 
     @property
-    def sharedIdentity(self) -> bool:  # noqa: N802
+    def sharedIdentity(self) -> bool:
         """Whether all photos show one person."""
         return self._state.shared
 
@@ -112,7 +114,10 @@ class Pipeline:
         value = torch.as_tensor(value, device=self.device)
         have = getattr(self.state, name)
         if value.shape[1:] != have.shape[1:] and name != "sh":
-            raise ValueError(f"{name} must have the shape (n, {', '.join(map(str, have.shape[1:]))}), not {tuple(value.shape)}")
+            raise ValueError(
+                f"{name} must have the shape (n, {', '.join(map(str, have.shape[1:]))}), not "
+                f"{tuple(value.shape)}"
+            )
         if not value.is_floating_point():
             value = value.float()
         changes = {name: value.to(torch.float32)}
@@ -122,10 +127,14 @@ class Pipeline:
             self._fitted_sh = None
         self._state = replace(self._state, **changes)
 
-    def initSceneParameters(self, n: int, sharedIdentity: bool = False) -> None:  # noqa: N802, N803
-        """n mean faces 500 mm in front of the camera, looking at it, in soft light; one identity when shared."""
+    def initSceneParameters(self, n: int, sharedIdentity: bool = False) -> None:
+        """n mean faces 500 mm in front of the camera, in soft light; one identity when shared."""
         count = 1 if sharedIdentity else n
-        model, width, height = self.morphableModel, int(self.renderer.screenWidth), int(self.renderer.screenHeight)
+        model, width, height = (
+            self.morphableModel,
+            int(self.renderer.screenWidth),
+            int(self.renderer.screenHeight),
+        )
         rotation, translation = torch.zeros(n, 3), torch.zeros(n, 3)
         rotation[:, 0] = math.pi
         translation[:, 2] = 500.0
@@ -149,37 +158,43 @@ class Pipeline:
         )
 
     @property
-    def vRoughness(self) -> Tensor:  # noqa: N802
+    def vRoughness(self) -> Tensor:
         """Roughness textures (m, T, T, 1), top row first: those of stage 3, else the model's."""
         state = self._state
         if state.roughness is not None:
             return state.roughness
-        statistical = self.morphableModel.generateTextureFromAlbedo(self.morphableModel.roughness[None, :, None])
+        statistical = self.morphableModel.generateTextureFromAlbedo(
+            self.morphableModel.roughness[None, :, None]
+        )
         return statistical.expand(state.identity_count, -1, -1, -1)
 
-    def enableGrad(self, enabled: bool = True) -> None:  # noqa: N802
+    def enableGrad(self, enabled: bool = True) -> None:
         """Make the seven parameters leaves that require gradients (or not)."""
         names = ("shape", "albedo", "expression", "rotation", "translation", "focals", "sh")
-        fresh = {name: getattr(self.state, name).detach().clone().requires_grad_(enabled) for name in names}
+        fresh: dict[str, Any] = {
+            name: getattr(self.state, name).detach().clone().requires_grad_(enabled) for name in names
+        }
         self._state = replace(self._state, **fresh)
 
-    def computeShape(self) -> Tensor:  # noqa: N802
+    def computeShape(self) -> Tensor:
         """Vertices (n, V, 3) in mm, model space, with the solved displacement where there is one."""
         state = self.state
         shape = state.shape.expand(state.photo_count, -1) if state.identity_count == 1 else state.shape
         vertices = self.morphableModel.computeShape(shape, state.expression)
         if state.displacement is not None:
-            vertices = vertices + state.displacement[..., None] * vertex_normals(vertices, self.morphableModel.faces)
+            vertices = vertices + state.displacement[..., None] * vertex_normals(
+                vertices, self.morphableModel.faces
+            )
         return vertices
 
-    def transformVertices(self, vertices: Tensor | None = None) -> Tensor:  # noqa: N802
-        """Model space (n, V, 3) -> camera space (x right, y down, z forward), mm. Without vertices: `computeShape()`."""
+    def transformVertices(self, vertices: Tensor | None = None) -> Tensor:
+        """Model space (n, V, 3), default `computeShape()`, to camera space (y down, z forward), mm."""
         vertices = self.computeShape() if vertices is None else vertices
         rotation = euler_to_matrix(self.vRotation)
         return vertices @ rotation.transpose(1, 2) + self.vTranslation[:, None]
 
     def lights(self) -> Tensor:
-        """Radiance (n, D, 3) of the light lobes: the solved ones, moved by what has changed in `vShCoeffs` since."""
+        """Radiance (n, D, 3) of the light lobes: as solved, plus what has changed in `vShCoeffs`."""
         state = self.state
         if self._fitted_sh is None:
             return sh_to_lobes(state.sh)
@@ -187,18 +202,18 @@ class Pipeline:
 
     def render(
         self,
-        cameraVerts: Tensor | None = None,  # noqa: N803
-        diffuseTextures: Tensor | None = None,  # noqa: N803
-        specularTextures: Tensor | None = None,  # noqa: N803
-        roughnessTextures: Tensor | None = None,  # noqa: N803
-        renderAlbedo: bool = False,  # noqa: N803
+        cameraVerts: Tensor | None = None,
+        diffuseTextures: Tensor | None = None,
+        specularTextures: Tensor | None = None,
+        roughnessTextures: Tensor | None = None,
+        renderAlbedo: bool = False,
     ) -> Tensor:
         """Draw all photos with the deferred engine: (n, H, W, 4) linear radiance and coverage.
 
-        `cameraVerts` (n, V, 3) camera space mm, default the current shape and pose. Textures (m, T, T, 3 or 1) top row
-        first, any T; default those of stage 3, else the statistical albedo. `renderAlbedo`: the base colour without
-        light. Differentiable with respect to all arguments and parameters; shadows are held fixed while the vertices
-        move less than half a millimetre, and silhouettes carry no gradient.
+        `cameraVerts` (n, V, 3) camera space mm, default the current shape and pose. Textures (m, T, T, 3 or
+        1) top row first, any T; default those of stage 3, else the statistical albedo. `renderAlbedo`: the
+        base colour without light. Differentiable with respect to all arguments and parameters; shadows are
+        held fixed while the vertices move less than half a millimetre, and silhouettes carry no gradient.
         """
         camera = self.transformVertices() if cameraVerts is None else cameraVerts
         state, model = self.state, self.morphableModel
@@ -253,8 +268,12 @@ class Pipeline:
             at_vertices = sample_texture(textures[2], self.uvMap)[:, 0]
         if textures[0] is not None:
             colour = sample_texture(textures[0], self.uvMap)
-        shading = shade_vertices(camera, faces, light, colour, at_vertices, self._transfer(camera, pose, index))
-        lit = fragments.interpolate(torch.cat([shading.diffuse, shading.glossy, shading.cos_view[:, None]], 1))
+        shading = shade_vertices(
+            camera, faces, light, colour, at_vertices, self._transfer(camera, pose, index)
+        )
+        lit = fragments.interpolate(
+            torch.cat([shading.diffuse, shading.glossy, shading.cos_view[:, None]], 1)
+        )
         gloss = lit[:, 3:6] * specular_reflectance(gloss_level, roughness, lit[:, 6])[:, None]
         return fragments.picture(torch.cat([base * lit[:, :3] + gloss, coverage], 1))
 
@@ -263,7 +282,8 @@ class Pipeline:
         seen = camera.detach()
         cached = self._shadows.get(index)
         if cached is not None and cached[0].shape == seen.shape:
-            if float((cached[0] - seen).abs().max()) <= SHADOW_REUSE_MM:
+            moved = float((cached[0] - seen).abs().max())
+            if moved <= SHADOW_REUSE_MM:
                 return cached[1]
         transfer = trace_transfer(seen, self.morphableModel.faces, pose)
         self._shadows[index] = (seen.clone(), transfer)

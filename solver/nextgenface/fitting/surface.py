@@ -1,4 +1,4 @@
-"""What a state stands for: the mesh of a photo, and its textures (those of stage 3, else baked from the vertices)."""
+"""What a state stands for: a photo's mesh, and its textures (of stage 3, else baked from the vertices)."""
 
 from __future__ import annotations
 
@@ -25,15 +25,19 @@ def shape_vertices(model: FaceModel, state: FaceState, photo: int, *, neutral: b
     shape = state.shape[identity].detach().cpu().numpy()
     vertices = model.shape_mean + model.expression_mean + np.tensordot(shape, model.shape_basis, 1)
     if not neutral:
-        vertices = vertices + np.tensordot(state.expression[photo].detach().cpu().numpy(), model.expression_basis, 1)
+        vertices = vertices + np.tensordot(
+            state.expression[photo].detach().cpu().numpy(), model.expression_basis, 1
+        )
     if state.displacement is not None:
         normals = vertex_normals_array(vertices, model.faces)
         vertices = vertices + state.displacement[identity].detach().cpu().numpy()[:, None] * normals
     return np.ascontiguousarray(vertices, np.float32)
 
 
-def textures_of(model: FaceModel, state: FaceState, identity: int, resolution: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Diffuse (T, T, 3) linear, specular (T, T, 3) level and roughness (T, T, 1), top row first, of one identity.
+def textures_of(
+    model: FaceModel, state: FaceState, identity: int, resolution: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One identity's diffuse (T, T, 3) linear, specular (T, T, 3) level, roughness (T, T, 1), top row first.
 
     Those of stage 3 at their own size; before stage 3 the statistical ones, baked at `resolution`.
     """
@@ -46,5 +50,7 @@ def textures_of(model: FaceModel, state: FaceState, identity: int, resolution: i
     return (
         bake_vertices(model, soft_range(diffuse, 0.004, 0.96), resolution),
         bake_vertices(model, level.clamp(0.0, 1.0), resolution),
-        bake_vertices(model, torch.from_numpy(np.ascontiguousarray(model.roughness_mean))[:, None], resolution),
+        bake_vertices(
+            model, torch.from_numpy(np.ascontiguousarray(model.roughness_mean))[:, None], resolution
+        ),
     )

@@ -50,8 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The detector's own libraries are talkative; here only the table counts.
         os.environ.setdefault("GLOG_minloglevel", "2")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        logging.getLogger("nextgenface").setLevel(logging.ERROR)
-        checks = run_checks(picture=Path(chosen.render).absolute() if chosen.render else None)
+        logger = logging.getLogger("nextgenface")
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            checks = run_checks(picture=Path(chosen.render).absolute() if chosen.render else None)
+        finally:
+            logger.setLevel(level)
         failed = [check for check in checks if check.status == "failed"]
         if chosen.json:
             report = {

@@ -282,8 +282,9 @@ class JsonlListener(NullListener):
 class BarListener(NullListener):
     """A progress bar on the terminal: stage, step, loss, time left. Warnings appear above it."""
 
-    def __init__(self, stream: IO[str] | None = None) -> None:
+    def __init__(self, stream: IO[str] | None = None, *, interval: float = 0.1) -> None:
         self.stream = stream or sys.stderr
+        self.interval = interval  # seconds between redraws
         self._bar: Any = None
         self._title = ""
 
@@ -306,6 +307,7 @@ class BarListener(NullListener):
                 desc=self._title or stage,
                 file=self.stream,
                 leave=True,
+                mininterval=self.interval,
                 bar_format=_BAR,
             )
         self._bar.total = total

@@ -36,21 +36,21 @@ from ..rendering.raster import Fragments, rasterize
 from ..views import View
 from .lightsolve import LinearPicture, solve_light
 from .loop import run_steps
-from .pose import DEPTH_SIGMA, EXPRESSION_SD, INDEPENDENT_POINTS, LANDMARK_SIGMA, landmark_vertices
+from .pose import DEPTH_SIGMA, EXPRESSION_SD, LANDMARK_SIGMA, landmark_vertices, landmark_weights
+from .reflectance import ReflectanceSamples, SkinColour, ToneCurve, solve_reflectance
 from .state import FaceState, StageReport
 from .targets import Target, encode, encode_slope, target_at
 from .whitened import WhitenedModel, whiten
 
 PHOTO_SIGMA = 0.06  # of the code value: model error, not sensor noise
 EFFECTIVE_PIXELS = 3e4  # independent pixels a full face is worth
+REFLECTANCE_PIXELS = 600.0  # the same for skin colour: shading errors are broad and would turn into skin
 ROBUST_SCALE = 0.15  # code-value difference at which a pixel counts half
-EXPOSURE_MEAN, EXPOSURE_SD = math.log(0.9), 0.4  # log irradiance/pi: cameras aim at middle grey
-CAST_SD = 0.10  # log colour cast of the light as a whole: cameras balance white
 LIGHT_EVERY = 12
 LIGHT_SAMPLES = 4000
 LEVELS = ((0.0, 0.25), (0.35, 0.5), (0.75, 1.0))  # (share of the steps, resolution) - coarse to fine
 GEOMETRY_FROM = 0.06  # share of the steps after which geometry joins
-RATES = {"shape": 0.05, "expression": 0.05, "albedo": 0.06, "turn": 0.002, "shift": 0.4, "gain": 0.02}
+RATES = {"shape": 0.05, "expression": 0.05, "turn": 0.002, "shift": 0.4}
 DEFAULT_WEIGHT = 0.001  # the guide's weights are relative to their defaults
 
 
@@ -85,11 +85,14 @@ class PhotometricProblem:
         w = self.white
         identity = state.identity_of(photos[0])
         self.z_shape = (state.shape[identity] / w.shape_sd).clone().requires_grad_()
-        self.z_albedo = (state.albedo[identity] / w.diffuse_sd).clone().requires_grad_()
+        self.tones = ToneCurve(w)
+        start = state.albedo[identity] / w.diffuse_sd
+        self.skin_colour = SkinColour(torch.zeros(3, device=device), start.clone())
+        self.z_albedo = start.clone()
         self.z_expression = (state.expression[photos] / w.expression_sd).clone().requires_grad_()
         self.turn = torch.zeros(len(photos), 3, device=device, requires_grad=True)
         self.shift = torch.zeros(len(photos), 3, device=device, requires_grad=True)
-        self.gain = torch.zeros(len(photos), 3, device=device, requires_grad=True)
+        self.relief: list[Tensor] = []  # per photo, (V, 3) mm
         self.photos = [self._photo(views[i], state, i) for i in photos]
 
     def _photo(self, view: View, state: FaceState, i: int) -> _Photo:
@@ -99,7 +102,7 @@ class PhotometricProblem:
         kept = (home >= 0) & (view.landmarks.weights > 0)
         marks = view.landmarks.points[kept]
         tensor = lambda a: torch.as_tensor(a, dtype=torch.float32, device=device)  # noqa: E731
-        weight = view.landmarks.weights[kept] * min(1.0, INDEPENDENT_POINTS / max(kept.sum(), 1))
+        weight = landmark_weights(view.landmarks)[kept]
         depth = view.landmarks.depth
         return _Photo(
             i,
@@ -127,14 +130,18 @@ class PhotometricProblem:
         )
         return pose if target is None else pose.scaled(target.scale)
 
+    def vertices(self, k: int) -> Tensor:
+        """Model-space vertices (V, 3) of photo k, with the relief of stage 3 where there is one."""
+        return self.white.vertices(self.z_shape, self.z_expression[k], self.relief[k] if self.relief else None)
+
     def draw(self, k: int, target: Target, *, light: Tensor | None = None) -> Drawing:
         """The model's picture of photo k at a target's resolution."""
         p, w = self.photos[k], self.white
         assert p.transfer is not None
         pose = self.pose(k, target)
-        camera = pose.camera_space(w.vertices(self.z_shape, self.z_expression[k]))
+        camera = pose.camera_space(self.vertices(k))
         colour, level = w.colour(self.z_albedo), w.level(self.z_albedo)
-        environment = (p.environment * self.gain[k].exp()) if light is None else light
+        environment = p.environment if light is None else light
         shading = shade_vertices(camera, w.faces, environment, colour, w.roughness, p.transfer)
         return draw_vertices(
             camera, w.faces, pose.screen(camera), (target.height, target.width), shading, colour, level, w.roughness
@@ -179,26 +186,14 @@ class PhotometricProblem:
         c = self.config
         shape = (self.z_shape**2).sum() * (c.weightShapeReg / DEFAULT_WEIGHT)
         expression = (self.z_expression**2).sum() / EXPRESSION_SD**2 * (c.weightExpressionReg / DEFAULT_WEIGHT)
-        albedo = (self.z_albedo**2).sum() * (c.weightAlbedoReg / DEFAULT_WEIGHT)
-        return 0.5 * (shape + expression + albedo)
-
-    def exposure_prior(self, k: int) -> Tensor:
-        """Light as a whole: about middle grey exposed, nearly white. Uses the mean over the sphere's front."""
-        p = self.photos[k]
-        assert p.transfer is not None
-        radiance = p.transfer.lobes @ p.environment
-        facing = p.transfer.directions[:, 2].clamp(min=0)
-        level = (facing[:, None] * radiance).sum(0) / facing.sum()
-        log = level.clamp(min=1e-4).log() + self.gain[k]
-        grey = log.mean()
-        return 0.5 * ((grey - EXPOSURE_MEAN) ** 2 / EXPOSURE_SD**2 + ((log - grey) ** 2).sum() / CAST_SD**2)
+        return 0.5 * (shape + expression)
 
     def loss(self, level: int) -> Tensor:
         """The whole objective at a resolution level, averaged over the photos."""
         total = self.prior()
         weight = self.config.weightLandmarksLossStep2 / DEFAULT_WEIGHT
         for k, p in enumerate(self.photos):
-            total = total + self.photo_loss(k, p.targets[level]) + weight * self.landmark_loss(k) + self.exposure_prior(k)
+            total = total + self.photo_loss(k, p.targets[level]) + weight * self.landmark_loss(k)
         return total
 
     # ---- what is held fixed between updates -----------------------------------------------------------
@@ -207,35 +202,67 @@ class PhotometricProblem:
     def trace(self) -> None:
         """Trace the visibility of the current geometry for every photo."""
         for k, p in enumerate(self.photos):
-            vertices = self.white.vertices(self.z_shape, self.z_expression[k])
-            p.transfer = trace_transfer(vertices, self.white.faces, self.pose(k))
+            p.transfer = trace_transfer(self.vertices(k), self.white.faces, self.pose(k))
 
     @torch.no_grad()
     def solve_lights(self, level: int, *, rounds: int = 1) -> None:
-        """Solve every photo's light for the current face; the gains start over."""
-        for k, p in enumerate(self.photos):
-            for _ in range(rounds):
-                p.environment = self._solve_light(k, p.targets[level])
-                self.gain.data[k] = 0
+        """Solve every photo's light, then skin colour and light intensity, for the current geometry."""
+        for _ in range(rounds):
+            for k, p in enumerate(self.photos):
+                p.environment = self.solve_light(k, p.targets[level])
+            self._solve_reflectance(level)
 
-    def _solve_light(self, k: int, target: Target) -> Tensor:
+    def _solve_reflectance(self, level: int) -> None:
+        samples = [self._reflectance_samples(k, p.targets[level]) for k, p in enumerate(self.photos)]
+        prior = self.config.weightAlbedoReg / DEFAULT_WEIGHT
+        self.skin_colour, gains = solve_reflectance(samples, self.skin_colour, self.tones, prior)
+        self.z_albedo = self.skin_colour.z(self.tones)
+        for p, gain in zip(self.photos, gains, strict=True):
+            p.environment = p.environment * gain.exp()
+
+    def _reflectance_samples(self, k: int, target: Target) -> ReflectanceSamples:
+        w, p = self.white, self.photos[k]
+        drawing = self.draw(k, target)
+        pick = _spread(len(drawing.fragments.pixel), LIGHT_SAMPLES)
+        part = drawing.fragments.subset(pick)
+        encoded = target.encoded[part.pixel]
+        weight = self.pixel_weights(k, target, part, encode(drawing.radiance[pick]) - encoded)
+        strength = REFLECTANCE_PIXELS / (3 * weight.sum().clamp(min=1.0)) / PHOTO_SIGMA**2
+        count = len(self.z_albedo)
+        corner_basis = w.diffuse.view(count, -1, 3)[:, part.corners.view(-1)].view(count, -1, 3, 3)
+        return ReflectanceSamples(
+            mean=part.interpolate(w.diffuse_mean),
+            basis=torch.einsum("np,anpc->nca", part.weights, corner_basis),
+            diffuse=drawing.diffuse_light[pick],
+            specular=drawing.specular_light[pick],
+            encoded=encoded,
+            weight=weight * strength,
+            log_level=self._log_level(p),
+        )
+
+    def _log_level(self, p: _Photo) -> Tensor:
+        """Log of irradiance/pi per channel (3,) on a surface that faces the camera."""
+        assert p.transfer is not None
+        radiance = p.transfer.lobes @ p.environment
+        facing = p.transfer.directions[:, 2].clamp(min=0)
+        return ((facing[:, None] * radiance).sum(0) / facing.sum()).clamp(min=1e-4).log()
+
+    @torch.no_grad()
+    def solve_light(self, k: int, target: Target) -> Tensor:
+        """Radiances (D, 3) that explain photo k at a target's resolution, everything else as it is."""
         p, w = self.photos[k], self.white
         assert p.transfer is not None
         pose = self.pose(k, target)
-        camera = pose.camera_space(w.vertices(self.z_shape, self.z_expression[k]))
+        camera = pose.camera_space(self.vertices(k))
         fragments = rasterize(pose.screen(camera), camera[:, 2], w.faces, target.height, target.width)
         diffuse, glossy = self.light_factors(k, camera)
         colour = fragments.interpolate(w.colour(self.z_albedo))
-        current = p.environment * self.gain[k].exp()
-        pick = torch.linspace(0, len(fragments.pixel) - 1, min(LIGHT_SAMPLES, len(fragments.pixel))).long()
-        part = Fragments(
-            fragments.pixel[pick], fragments.face[pick], fragments.corners[pick], fragments.weights[pick],
-            fragments.height, fragments.width,
-        )  # fmt: skip
+        pick = _spread(len(fragments.pixel), LIGHT_SAMPLES)
+        part = fragments.subset(pick)
         a = part.interpolate(diffuse)
         b = part.interpolate(glossy)
         base, photo = colour[pick], target.linear[part.pixel]
-        e = current
+        e = p.environment
         for _ in range(2):  # re-weighted: outliers of the last solution count less
             radiance = base * (a @ e) + b @ e
             weight = self.pixel_weights(k, target, part, encode(radiance) - target.encoded[part.pixel])
@@ -267,16 +294,15 @@ class PhotometricProblem:
         return {
             "shape": self.z_shape,
             "expression": self.z_expression,
-            "albedo": self.z_albedo,
             "turn": self.turn,
             "shift": self.shift,
-            "gain": self.gain,
         }
 
     def snapshot(self) -> dict[str, Tensor]:
         """Copies of everything that moves."""
         out = {name: value.detach().clone() for name, value in self.parameters().items()}
         out["environment"] = torch.stack([p.environment for p in self.photos])
+        out["tone"], out["rest"] = self.skin_colour.tone.clone(), self.skin_colour.rest.clone()
         return out
 
     @torch.no_grad()
@@ -284,6 +310,8 @@ class PhotometricProblem:
         """Go back to a snapshot."""
         for name, value in self.parameters().items():
             value.copy_(snapshot[name])
+        self.skin_colour = SkinColour(snapshot["tone"].clone(), snapshot["rest"].clone())
+        self.z_albedo = self.skin_colour.z(self.tones)
         for p, environment in zip(self.photos, snapshot["environment"], strict=True):
             p.environment = environment.clone()
 
@@ -300,7 +328,7 @@ class PhotometricProblem:
             new["expression"][p.index] = self.z_expression[k] * w.expression_sd
             new["rotation"][p.index] = matrix_to_euler(pose.rotation)
             new["translation"][p.index] = pose.translation
-            new["environment"][p.index] = p.environment * self.gain[k].exp()
+            new["environment"][p.index] = p.environment
         return replace(state, **new, sh=lobes_to_sh(new["environment"], math.isqrt(state.sh.shape[1])))
 
 
@@ -308,6 +336,11 @@ def groups(state: FaceState) -> list[list[int]]:
     """Photos that are solved together: all of a shared identity, else each alone."""
     everything = list(range(state.photo_count))
     return [everything] if state.identity_count == 1 else [[i] for i in everything]
+
+
+def _spread(count: int, wanted: int) -> Tensor:
+    """At most `wanted` row numbers spread evenly over `count` rows."""
+    return torch.linspace(0, count - 1, min(wanted, count)).long()
 
 
 def level_at(step: int, cap: int) -> int:
@@ -355,8 +388,7 @@ def _fit_group(problem: PhotometricProblem, config: Config, listener: Listener):
         cooling = 0.5 * (1 + math.cos(math.pi * i / max(cap, 1))) * 0.9 + 0.1
         geometry = 1.0 if i >= GEOMETRY_FROM * cap else 0.0
         for group in optimiser.param_groups:
-            moving = 1.0 if group["name"] in ("albedo", "gain") else geometry
-            group["lr"] = RATES[group["name"]] * cooling * moving
+            group["lr"] = RATES[group["name"]] * cooling * geometry
         optimiser.zero_grad(set_to_none=True)
         with torch.enable_grad():
             loss = problem.loss(level)

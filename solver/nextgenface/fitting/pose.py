@@ -19,6 +19,7 @@ from ..config import Config
 from ..events import Listener
 from ..facemodel.model import FaceModel
 from ..geometry.rotations import euler_to_matrix, matrix_to_euler, small_rotation
+from ..landmarks.tables import feature_points
 from ..landmarks.types import Landmarks
 from ..views import View
 from .loop import run_steps
@@ -28,7 +29,8 @@ Array = NDArray[np.float64]
 
 LANDMARK_SIGMA = 0.03  # of the inter-ocular distance
 DEPTH_SIGMA = 0.06  # the detector's relative depth, same unit: a weak cue
-INDEPENDENT_POINTS = 90.0  # what a full landmark set is worth
+INDEPENDENT_POINTS = 50.0  # what all the other landmarks are worth together
+FEATURE_WEIGHT = 0.5  # eyelids, lips and brows are seen sharply
 EXPRESSION_SD = 0.6  # expressions of portraits are milder than the model's range
 CONTOUR_IBUG = frozenset(range(17))  # jaw points of the 68-point scheme: they lie on the seen contour
 _YAW_STARTS = (0.0, 0.6, -0.6)
@@ -77,6 +79,18 @@ def landmark_vertices(model: FaceModel, landmarks: Landmarks) -> NDArray[np.int6
     return np.where(inside, table[np.minimum(landmarks.indices, len(table) - 1)], -1)
 
 
+def landmark_weights(landmarks: Landmarks) -> Array:
+    """Weight of each landmark (L,), for squared errors in units of `LANDMARK_SIGMA`.
+
+    Points on sharp features count each for itself; the others, which a detector interpolates, share
+    `INDEPENDENT_POINTS` between them.
+    """
+    trust = landmarks.weights.astype(np.float64)
+    features = np.isin(landmarks.indices, feature_points(landmarks.scheme))
+    shared = min(1.0, INDEPENDENT_POINTS / max(trust[~features].sum(), 1e-9))
+    return trust * np.where(features, FEATURE_WEIGHT, shared)
+
+
 def _rows(model: FaceModel, vertices: NDArray[np.int64]) -> _Rows:
     mean = (model.shape_mean + model.expression_mean)[vertices].astype(np.float64)
     shape = model.shape_basis[:, vertices].astype(np.float64) * np.sqrt(model.shape_variance)[:, None, None]
@@ -104,8 +118,7 @@ class _Problem:
         self.principal = principal
         size = np.linalg.norm(np.ptp(self.target, axis=0))
         self.scale = max(size * 0.36, 1.0)  # the eyes' distance is about 0.36 of a face box's diagonal
-        weight = marks.weights[chosen].astype(np.float64)
-        self.weight = np.sqrt(weight * min(1.0, INDEPENDENT_POINTS / max(len(chosen), 1)))
+        self.weight = np.sqrt(landmark_weights(marks)[chosen])
         self.focal_prior = float(np.log(view.focal))
         self.focal_sigma = float(view.focal_prior_sigma)
 
@@ -131,15 +144,15 @@ class _Problem:
         return np.concatenate(parts)
 
     def robust(self, residual: Array) -> Array:
-        """Square-root weights of a Geman-McClure-like loss: points 3 sigma off hardly count."""
+        """Square-root weights of a Geman-McClure loss: points 3 sigma off hardly count."""
         count = len(self.target)
         pairs = residual[: 2 * count].reshape(count, 2)
         squared = (pairs**2).sum(1) / np.maximum(self.weight, 1e-6) ** 2
-        w = 1.0 / (1.0 + squared / 9.0)
+        w = 1.0 / (1.0 + squared / 9.0) ** 2
         out = [np.repeat(w, 2)]
         if self.depth is not None:
             squared = residual[2 * count :] ** 2 / np.maximum(self.weight, 1e-6) ** 2
-            out.append(1.0 / (1.0 + squared / 9.0))
+            out.append(1.0 / (1.0 + squared / 9.0) ** 2)
         return np.concatenate(out)
 
     def jacobian(self, u: _Unknowns) -> Array:

@@ -54,6 +54,13 @@ def soft_range(x: Tensor, low: float, high: float) -> Tensor:
     return (inner + 0.25 * (x - inner)).clamp(low * 0.25, 1.0)
 
 
+def soft_range_slope(x: Tensor, low: float, high: float) -> Tensor:
+    """Derivative of `soft_range`."""
+    inside = (x >= low) & (x <= high)
+    beyond = (soft_range(x, low, high) <= low * 0.25) | (soft_range(x, low, high) >= 1.0)
+    return torch.where(inside, 1.0, torch.where(beyond, 0.0, 0.25))
+
+
 def whiten(model: FaceModel, device: str | torch.device) -> WhitenedModel:
     """Tensors of a face model on `device`."""
 

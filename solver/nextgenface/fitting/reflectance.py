@@ -1,0 +1,176 @@
+"""Skin colour and light intensity together: Levenberg-Marquardt over albedo coefficients and light gains.
+
+One photo cannot tell dark skin in strong light from light skin in weak light: along that valley only priors
+decide (skin tones of the model; a camera's exposure and white balance), and per-parameter steps get lost in
+it. So the albedo z-scores of an identity and the per-channel light gains of its photos are solved jointly.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .targets import encode, encode_slope
+from .whitened import WhitenedModel, soft_range, soft_range_slope
+
+EXPOSURE_MEAN, EXPOSURE_SD = math.log(0.9), 0.4  # log irradiance/pi: cameras aim at middle grey
+CAST_SD = 0.10  # log colour cast of the light as a whole: cameras balance white
+_ROUNDS = 6
+_MAX_Z = 3.5
+# Log absorption per channel of the two skin pigments and how far people differ in them: melanin rises gently
+# towards blue, haemoglobin absorbs green and blue (shapes after Anderson & Parrish 1981).
+_MELANIN = (1.0, 1.14, 1.22)
+_HAEMOGLOBIN = (0.06, 1.0, 0.80)
+_MELANIN_SD, _HAEMOGLOBIN_SD, _OTHER_SD = 0.55, 0.15, 0.05
+
+
+class ToneCurve:
+    """Skin tones as the model's albedo coefficients.
+
+    Pigment multiplies light, so tones lie on a curve in a linear albedo model: z(t) is the projection of the
+    mean albedo with its skin multiplied by exp(t), t (3,) per channel. A fit is z = z(t) + r; the prior on t
+    is that of the pigments, r keeps the variance that tones leave over.
+    """
+
+    def __init__(self, white: WhitenedModel) -> None:
+        self._basis = white.diffuse / (white.diffuse_sd**2)[:, None]
+        self._mean = white.diffuse_mean
+        self._skin = white.skin[:, None]
+        melanin, blood = torch.tensor(_MELANIN), torch.tensor(_HAEMOGLOBIN)
+        covariance = (
+            _MELANIN_SD**2 * torch.outer(melanin, melanin)
+            + _HAEMOGLOBIN_SD**2 * torch.outer(blood, blood)
+            + _OTHER_SD**2 * torch.eye(3)
+        )
+        self.covariance = covariance.to(white.diffuse)
+        self.precision = torch.linalg.inv(covariance).to(white.diffuse)
+
+    def __call__(self, tone: Tensor) -> Tensor:
+        """z-scores (A,) of a tone (3,)."""
+        change = self._mean * ((tone * self._skin).exp() - 1)
+        return self._basis @ change.reshape(-1)
+
+    def slope(self, tone: Tensor) -> Tensor:
+        """Derivative of the z-scores with respect to the tone, (A, 3)."""
+        scaled = self._mean * self._skin * (tone * self._skin).exp()
+        columns = torch.diag_embed(scaled).reshape(-1, 3)
+        return self._basis @ columns
+
+    @cached_property
+    def rest_precision(self) -> Tensor:
+        """Prior precision (A,) of r: what remains of unit variance after the tones' own spread."""
+        factor = torch.linalg.cholesky(self.covariance.cpu().double())
+        grid = torch.tensor([-1.2, 0.0, 1.2], dtype=torch.float64)
+        tones = torch.cartesian_prod(grid, grid, grid) @ factor.T
+        spread = torch.stack([self(t.to(self._mean)) for t in tones]).var(0)
+        return 1 / (1 - spread).clamp(min=0.06)
+
+
+@dataclass(frozen=True)
+class ReflectanceSamples:
+    """Samples of one photo (P): radiance = (colour(z) * diffuse + specular) * exp(gain)."""
+
+    mean: Tensor  # (P, 3) mean base colour
+    basis: Tensor  # (P, 3, A) per z-score
+    diffuse: Tensor  # (P, 3) irradiance / pi
+    specular: Tensor  # (P, 3)
+    encoded: Tensor  # (P, 3) the photo, code values
+    weight: Tensor  # (P,) so that half the weighted squared code-value error is the data term
+    log_level: Tensor  # (3,) log irradiance/pi of the light at gain 0
+
+    def radiance(self, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+        """Radiance (P, 3) and raw colour (P, 3)."""
+        raw = self.mean + self.basis @ z
+        return (soft_range(raw, 0.004, 0.96) * self.diffuse + self.specular) * gain.exp(), raw
+
+    def exposure_rows(self, gain: Tensor) -> tuple[Tensor, Tensor]:
+        """Prior on the light as least-squares rows in the gain: Jacobian (4, 3), residual (4,)."""
+        log = self.log_level + gain
+        mean = torch.full((3, 3), 1 / 3).to(log)
+        jacobian = torch.cat([mean[:1] / EXPOSURE_SD, (torch.eye(3).to(log) - mean) / CAST_SD])
+        residual = torch.cat([(log.mean() - EXPOSURE_MEAN)[None] / EXPOSURE_SD, (log - log.mean()) / CAST_SD])
+        return jacobian, residual
+
+
+@dataclass(frozen=True)
+class SkinColour:
+    """What is known of an identity's colour: tone (3,), rest (A,), and their z-scores together."""
+
+    tone: Tensor
+    rest: Tensor
+
+    def z(self, curve: ToneCurve) -> Tensor:
+        """Albedo z-scores (A,)."""
+        return (curve(self.tone) + self.rest).clamp(-_MAX_Z * 2, _MAX_Z * 2)
+
+
+@torch.no_grad()
+def solve_reflectance(
+    photos: list[ReflectanceSamples], start: SkinColour, curve: ToneCurve, prior_weight: float
+) -> tuple[SkinColour, Tensor]:
+    """Best skin colour and log light gains (n, 3) for the samples of n photos, starting at `start` and 0."""
+    count = len(start.rest)
+    unknowns = count + 3 + 3 * len(photos)
+    x = torch.cat([start.rest, start.tone, torch.zeros(3 * len(photos)).to(start.rest)])
+    prior = torch.zeros(unknowns, unknowns).to(x)
+    prior[:count, :count] = torch.diag(curve.rest_precision)
+    prior[count : count + 3, count : count + 3] = curve.precision
+    prior *= prior_weight
+
+    def parts(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return x[:count], x[count : count + 3], x[count + 3 :].view(-1, 3)
+
+    def coefficients(x: Tensor) -> Tensor:
+        rest, tone, _ = parts(x)
+        return curve(tone) + rest
+
+    def cost(x: Tensor) -> float:
+        z, gains = coefficients(x), parts(x)[2]
+        total = float(x @ prior @ x)
+        for photo, gain in zip(photos, gains, strict=True):
+            radiance, _ = photo.radiance(z, gain)
+            total += float((photo.weight[:, None] * (encode(radiance) - photo.encoded) ** 2).sum())
+            total += float((photo.exposure_rows(gain)[1] ** 2).sum())
+        return total
+
+    damping, current = 1e-3, cost(x)
+    for _ in range(_ROUNDS):
+        hessian, right = prior.clone(), -prior @ x
+        z, (_, tone, gains) = coefficients(x), parts(x)
+        tone_slope = curve.slope(tone)
+        for k, (photo, gain) in enumerate(zip(photos, gains, strict=True)):
+            radiance, raw = photo.radiance(z, gain)
+            slope = encode_slope(radiance) * photo.weight.sqrt()[:, None]
+            error = ((photo.encoded - encode(radiance)) * photo.weight.sqrt()[:, None]).reshape(-1)
+            by_colour = soft_range_slope(raw, 0.004, 0.96) * photo.diffuse * gain.exp() * slope
+            span = slice(count + 3 + 3 * k, count + 6 + 3 * k)
+            jacobian = torch.zeros(len(radiance), 3, unknowns).to(z)
+            jacobian[:, :, :count] = photo.basis * by_colour[:, :, None]
+            jacobian[:, :, count : count + 3] = jacobian[:, :, :count] @ tone_slope
+            jacobian[:, :, span] = torch.diag_embed(radiance * slope)
+            flat = jacobian.view(-1, unknowns)
+            hessian += flat.T @ flat
+            right += flat.T @ error
+            rows, residual = photo.exposure_rows(gain)
+            hessian[span, span] += rows.T @ rows
+            right[span] -= rows.T @ residual
+        for _ in range(6):
+            step = torch.linalg.solve(hessian + damping * torch.diag(hessian.diagonal()), right)
+            new = x + step
+            new[:count] = new[:count].clamp(-_MAX_Z, _MAX_Z)
+            value = cost(new)
+            if value < current:
+                break
+            damping *= 8
+        else:
+            break
+        done = current - value < 1e-4 * current
+        x, current, damping = new, value, max(damping * 0.3, 1e-6)
+        if done:
+            break
+    rest, tone, gains = parts(x)
+    return SkinColour(tone, rest), gains

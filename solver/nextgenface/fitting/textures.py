@@ -1,0 +1,345 @@
+"""Stage 3: relief, then per-texel diffuse, specular and roughness maps.
+
+First the surface and the light may explain what the coefficients left over (`relief`); the rest is split into
+skin and shading (`separation`) and the skin's part becomes the diffuse map. Texels no photo sees are completed
+from the mirror side and the statistical texture. Last, all three maps take gradient steps on the photo under the
+guide's regularisers (symmetry, consistency with where they started, smoothness), on valid texels only.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as tf
+
+from ..config import Config
+from ..events import Listener
+from ..facemodel.model import FaceModel
+from ..rendering.deferred import (
+    Shading,
+    shade_vertices,
+    specular_reflectance,
+    vertex_normals,
+)
+from ..rendering.light import lobes_to_sh
+from ..rendering.raster import Fragments, rasterize
+from ..views import View
+from .loop import run_steps
+from .photometric import ROBUST_SCALE, PhotometricProblem, groups
+from .relief import Relief
+from .separation import blur, skin_part
+from .state import FaceState, StageReport
+from .targets import Target, encode
+from .texels import Texels
+
+RELIEF_SHARE = 0.16  # of iterStep3
+RELIEF_RATE = 0.15  # mm per step, before smoothing
+RELIEF_WEIGHT = 0.02  # prior against the mean squared code-value error in photo sigmas
+MIRROR_TRUST = 0.7
+RATES = {"diffuse": 0.01, "specular": 0.01, "roughness": 0.01}  # log units, level, roughness
+LEVEL_RANGE, ROUGHNESS_RANGE = (0.0, 1.0), (0.15, 0.9)
+ROUGHNESS_STEPS = (0.2, 0.35, 0.5, 0.7)  # glossy light is prefiltered at these and interpolated
+GUIDE = {"photo": 1000.0, "regulariser": 0.2}
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """The pixels of one photo that stage 3 compares, with the light that falls on them."""
+
+    encoded: Tensor  # (N, 3)
+    weight: Tensor  # (N,)
+    uv: Tensor  # (N, 2) grid_sample coordinates
+    diffuse: Tensor  # (N, 3)
+    glossy: Tensor  # (S, N, 3) at ROUGHNESS_STEPS
+    cos_view: Tensor  # (N,)
+
+
+def fit_textures(
+    model: FaceModel, views: list[View], state: FaceState, config: Config, listener: Listener
+) -> tuple[FaceState, StageReport]:
+    """Fit relief and per-texel maps; `config.iterStep3` caps the steps per identity. New state, stage = 3."""
+    begun = time.monotonic()
+    losses: list[float] = []
+    converged = True
+    maps: list[tuple[Tensor, ...]] = []
+    displacements, environments = [], state.environment.clone()
+    cap = 0
+    for members in groups(state):
+        problem = _TextureProblem(model, views, state, members, config)
+        relief_cap = round(RELIEF_SHARE * config.iterStep3)
+        losses += problem.fit_relief(relief_cap, listener)
+        displacements.append(problem.offsets.detach())
+        for photo in problem.photometric.photos:
+            environments[photo.index] = photo.environment
+        problem.separate()
+        outcome, done = problem.refine(config.iterStep3 - relief_cap, listener)
+        losses += outcome
+        converged &= done
+        maps.append(problem.maps())
+        cap += config.iterStep3
+    diffuse, specular, roughness, confidence = (torch.stack(m) for m in zip(*maps, strict=True))
+    new = replace(
+        state,
+        diffuse=diffuse,
+        specular=specular,
+        roughness=roughness,
+        confidence=confidence,
+        displacement=torch.stack(displacements),
+        environment=environments,
+        sh=lobes_to_sh(environments, math.isqrt(state.sh.shape[1])),
+        stage=3,
+    )
+    return new, StageReport("textures", len(losses), cap, converged, time.monotonic() - begun, losses)
+
+
+class _TextureProblem:
+    """Stage 3 of one identity."""
+
+    def __init__(self, model: FaceModel, views: list[View], state: FaceState, members: list[int], config: Config) -> None:
+        self.config = config
+        self.photometric = PhotometricProblem(model, views, state, members, config)
+        self.white = self.photometric.white
+        self.texels = Texels(model, config.textureResolution, state.shape.device)
+        with torch.no_grad():
+            w = self.white
+            neutral = w.vertices(self.photometric.z_shape, torch.zeros_like(self.photometric.z_expression[0]))
+            self.neutral = neutral
+        count = len(self.white.neutral)
+        self.relief = Relief(self.white.faces, count, self.white.skin)
+        self.offsets = torch.zeros(count, device=state.shape.device)
+        self._uv = torch.as_tensor(model.uv, dtype=torch.float32, device=state.shape.device)
+
+    # ---- relief ---------------------------------------------------------------------------------------
+
+    def vertices(self, k: int, offsets: Tensor) -> Tensor:
+        """Model-space vertices of photo k with relief: moved along the normals of the smooth mesh."""
+        p = self.photometric
+        base = self.white.vertices(p.z_shape, p.z_expression[k])
+        return base + offsets[:, None] * vertex_normals(base, self.white.faces)
+
+    def fit_relief(self, cap: int, listener: Listener) -> list[float]:
+        """Let the surface and the light explain the photos; returns the losses."""
+        p = self.photometric
+        p.trace()
+        for value in p.parameters().values():
+            value.requires_grad_(False)
+        optimiser = torch.optim.Adam([self.relief.raw], lr=RELIEF_RATE)
+        level = len(p.photos[0].targets) - 1
+
+        def step(i: int) -> float:
+            coarse = level - 1 if i < 0.6 * cap else level
+            optimiser.param_groups[0]["lr"] = RELIEF_RATE * (1 - 0.9 * i / max(cap, 1))
+            optimiser.zero_grad(set_to_none=True)
+            with torch.enable_grad():
+                offsets = self.relief.displacement()
+                loss = RELIEF_WEIGHT * self.relief.prior()
+                for k, photo in enumerate(p.photos):
+                    loss = loss + self._photo_error(k, photo.targets[coarse], offsets)
+                loss.backward()
+            optimiser.step()
+            if i % 20 == 19:
+                self._adopt(self.relief.displacement().detach(), coarse)
+            return float(loss.detach())
+
+        outcome = run_steps(
+            "textures", cap, step, lambda: self.relief.raw.detach().clone(), listener,
+            settle=int(0.6 * cap) + 1,
+        )  # fmt: skip
+        with torch.no_grad():
+            self.relief.raw.copy_(outcome.best)
+        self._adopt(self.relief.displacement().detach(), level)
+        return outcome.losses
+
+    @torch.no_grad()
+    def _adopt(self, offsets: Tensor, level: int) -> None:
+        """Take a relief over and solve the light for it."""
+        p = self.photometric
+        self.offsets = offsets
+        p.relief = [self.vertices(k, offsets) - self.white.vertices(p.z_shape, p.z_expression[k]) for k in range(len(p.photos))]
+        for k, photo in enumerate(p.photos):
+            photo.environment = p.solve_light(k, photo.targets[level])
+
+    def _photo_error(self, k: int, target: Target, offsets: Tensor) -> Tensor:
+        p, w = self.photometric, self.white
+        photo = p.photos[k]
+        assert photo.transfer is not None
+        pose = p.pose(k, target)
+        camera = pose.camera_space(self.vertices(k, offsets))
+        colour, level = w.colour(p.z_albedo), w.level(p.z_albedo)
+        shading = shade_vertices(camera, w.faces, photo.environment, colour, w.roughness, photo.transfer)
+        fragments = rasterize(pose.screen(camera.detach()), camera[:, 2].detach(), w.faces, target.height, target.width)
+        gloss = shading.glossy * specular_reflectance(level, w.roughness, shading.cos_view)[:, None]
+        values = fragments.interpolate(torch.cat([shading.diffuse * colour + gloss], 1))
+        # grey: colour errors are not the surface's fault
+        residual = encode(values) - target.encoded[fragments.pixel]
+        weight = p.pixel_weights(k, target, fragments, residual)
+        grey = residual.mean(1)
+        return (weight * grey**2).sum() / weight.sum().clamp(min=1.0) / 0.06**2
+
+    # ---- separation -----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def separate(self) -> None:
+        """Split what is left into skin and shading; set the diffuse map, its confidence and the references."""
+        p, w, texels = self.photometric, self.white, self.texels
+        n = texels.resolution
+        colour = w.colour(p.z_albedo)
+        base = texels.gather(colour)
+        total = torch.zeros(n * n, 3).to(base)
+        mass = torch.zeros(n * n, 1).to(base)
+        size = texels.millimetres(self.neutral)
+        for k, photo in enumerate(p.photos):
+            target = photo.targets[-1]
+            shading, camera, fragments = self._shading(k, target)
+            level = specular_reflectance(w.level(p.z_albedo), w.roughness, shading.cos_view)
+            light = texels.gather(torch.cat([shading.diffuse, shading.glossy * level[:, None]], 1))
+            normals = vertex_normals(camera, w.faces)
+            view = texels.look_up(camera, normals, p.pose(k, target), fragments, target, w.skin)
+            rendered = base * light[:, :3] + light[:, 3:]
+            off = ((encode(rendered) - encode(view.colour)) ** 2).mean(1)
+            weight = view.weight / (1 + off / (2 * ROBUST_SCALE) ** 2) ** 2
+            observed = (view.colour - light[:, 3:]).clamp(min=0.002) / light[:, :3].clamp(min=0.01)
+            residual = (observed / base.clamp(min=0.004)).log().clamp(-1.5, 1.0)
+            residual = residual * (weight[:, None] > 0.01)
+            skin = skin_part(residual.view(n, n, 3), weight.view(n, n), size).view(-1, 3)
+            total += skin * weight[:, None]
+            mass += weight[:, None]
+        seen = total / mass.clamp(min=1e-4)
+        own = mass.clamp(max=1.0)
+        mirrored, theirs = seen[texels.mirror], own[texels.mirror] * MIRROR_TRUST * (1 - own)
+        change = (seen * own + mirrored * theirs) / (own + theirs).clamp(min=1e-4)
+        trust = (own + theirs).clamp(max=1.0)
+        trust = blur(trust.view(n, n, 1), texels.on_face.view(n, n).float(), 4.0 / size).view(-1, 1).clamp(0, 1)
+        self.base = base
+        self.change = change * trust
+        self.confidence = own[:, 0]
+        self.level = texels.gather(w.level(p.z_albedo)[:, None])
+        self.roughness = texels.gather(w.roughness[:, None])
+
+    def _shading(self, k: int, target: Target) -> tuple[Shading, Tensor, Fragments]:
+        p, w = self.photometric, self.white
+        photo = p.photos[k]
+        assert photo.transfer is not None
+        pose = p.pose(k, target)
+        camera = pose.camera_space(self.vertices(k, self.offsets))
+        colour = w.colour(p.z_albedo)
+        shading = shade_vertices(camera, w.faces, photo.environment, colour, w.roughness, photo.transfer)
+        fragments = rasterize(pose.screen(camera), camera[:, 2], w.faces, target.height, target.width)
+        return shading, camera, fragments
+
+    # ---- refinement -----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _pixels(self, k: int) -> _Pixels:
+        p, w = self.photometric, self.white
+        photo = p.photos[k]
+        target = photo.targets[-1]
+        assert photo.transfer is not None
+        shading, camera, fragments = self._shading(k, target)
+        colour = w.colour(p.z_albedo)
+        glossy = []
+        for value in ROUGHNESS_STEPS:
+            rough = torch.full_like(w.roughness, value)
+            lit = shade_vertices(camera, w.faces, photo.environment, colour, rough, photo.transfer)
+            glossy.append(fragments.interpolate(lit.glossy))
+        values = fragments.interpolate(
+            torch.cat([shading.diffuse, shading.cos_view[:, None], self._uv, w.skin[:, None]], 1)
+        )
+        uv = values[:, 4:6]
+        grid = torch.stack([uv[:, 0] * 2 - 1, (1 - uv[:, 1]) * 2 - 1], 1)
+        weight = values[:, 6] * target.valid[fragments.pixel] * ((values[:, 3] - 0.1) / 0.4).clamp(0, 1)
+        return _Pixels(target.encoded[fragments.pixel], weight, grid, values[:, :3], torch.stack(glossy), values[:, 3])
+
+    def refine(self, cap: int, listener: Listener) -> tuple[list[float], bool]:
+        """Gradient steps on all three maps; returns the losses and whether they converged."""
+        pixels = [self._pixels(k) for k in range(len(self.photometric.photos))]
+        texture = {
+            "diffuse": self.change.clone(),
+            "specular": self.level.clone(),
+            "roughness": self.roughness.clone(),
+        }
+        start = {name: value.clone() for name, value in texture.items()}
+        for value in texture.values():
+            value.requires_grad_()
+        optimiser = torch.optim.Adam([{"params": [v], "lr": RATES[k]} for k, v in texture.items()], eps=1e-6)
+
+        def step(i: int) -> float:
+            optimiser.zero_grad(set_to_none=True)
+            with torch.enable_grad():
+                loss = GUIDE["regulariser"] * self._regulariser(texture, start)
+                for photo in pixels:
+                    loss = loss + GUIDE["photo"] * self._error(photo, texture) / len(pixels)
+                loss.backward()
+            for group in optimiser.param_groups:
+                group["lr"] *= 0.985
+            optimiser.step()
+            return float(loss.detach())
+
+        outcome = run_steps(
+            "textures", cap, step, lambda: {k: v.detach().clone() for k, v in texture.items()}, listener,
+            patience=8, tolerance=3e-3,
+        )  # fmt: skip
+        self.change = outcome.best["diffuse"]
+        self.level = outcome.best["specular"].clamp(*LEVEL_RANGE)
+        self.roughness = outcome.best["roughness"].clamp(*ROUGHNESS_RANGE)
+        return outcome.losses, outcome.converged
+
+    def _error(self, photo: _Pixels, texture: dict[str, Tensor]) -> Tensor:
+        """Mean robust absolute code-value error of the textured face."""
+        n = self.texels.resolution
+        stack = torch.cat([self.base * texture["diffuse"].exp(), texture["specular"], texture["roughness"]], 1)
+        sampled = tf.grid_sample(
+            stack.T.view(1, -1, n, n), photo.uv[None, :, None], mode="bilinear", align_corners=False, padding_mode="border"
+        )[0, :, :, 0].T
+        colour, level, rough = sampled[:, :3], sampled[:, 3].clamp(*LEVEL_RANGE), sampled[:, 4].clamp(*ROUGHNESS_RANGE)
+        steps = torch.tensor(ROUGHNESS_STEPS).to(rough)
+        upper = torch.searchsorted(steps, rough.detach().contiguous()).clamp(1, len(steps) - 1)
+        share = ((rough - steps[upper - 1]) / (steps[upper] - steps[upper - 1])).clamp(0, 1)[:, None]
+        rows = torch.arange(len(rough), device=rough.device)
+        glossy = photo.glossy[upper - 1, rows] * (1 - share) + photo.glossy[upper, rows] * share
+        radiance = colour * photo.diffuse + glossy * specular_reflectance(level, rough, photo.cos_view)[:, None]
+        gap = encode(radiance) - photo.encoded
+        squared = (gap.detach() ** 2).mean(1)
+        weight = photo.weight / (1 + squared / ROBUST_SCALE**2)
+        return (weight[:, None] * (gap**2 + 1e-6).sqrt()).sum() / (3 * weight.sum()).clamp(min=1.0)
+
+    def _regulariser(self, texture: dict[str, Tensor], start: dict[str, Tensor]) -> Tensor:
+        """The guide's texture terms, as means over valid texels (units of base colour, level, roughness)."""
+        c = self.config
+        n = self.texels.resolution
+        valid = self.texels.on_face
+        weights = {
+            "diffuse": (c.weightDiffuseSymmetryReg, c.weightDiffuseConsistencyReg, c.weightDiffuseSmoothnessReg),
+            "specular": (c.weightSpecularSymmetryReg, c.weightSpecularConsistencyReg, c.weightSpecularSmoothnessReg),
+            "roughness": (c.weightRoughnessSymmetryReg, c.weightRoughnessConsistencyReg, c.weightRoughnessSmoothnessReg),
+        }
+        total = torch.zeros(()).to(self.base)
+        for name, (symmetry, consistency, smoothness) in weights.items():
+            moved = texture[name] - start[name]
+            if name == "diffuse":
+                moved = moved * self.base
+            other = moved[self.texels.mirror]
+            total = total + symmetry * ((moved - other)[valid] ** 2).mean() * 10
+            total = total + consistency * (moved[valid] ** 2 + 1e-8).sqrt().mean()
+            grid = moved.view(n, n, -1)
+            inside = valid.view(n, n, 1)
+            dx = (grid[:, 1:] - grid[:, :-1]) * (inside[:, 1:] & inside[:, :-1])
+            dy = (grid[1:] - grid[:-1]) * (inside[1:] & inside[:-1])
+            total = total + smoothness * ((dx**2).sum() + (dy**2).sum())
+        return total
+
+    def maps(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Diffuse (T, T, 3), specular (T, T, 3), roughness (T, T, 1), confidence (T, T)."""
+        n = self.texels.resolution
+        diffuse = (self.base * self.change.exp()).clamp(0.0, 1.0)
+        return (
+            diffuse.view(n, n, 3),
+            self.level.view(n, n, 1).expand(n, n, 3).contiguous(),
+            self.roughness.view(n, n, 1),
+            self.confidence.view(n, n),
+        )
+

@@ -59,6 +59,13 @@ class Session:
         """What the result is called: the photo's name, or the folder's where there are several photos."""
         return self.records[0].name if len(self.records) == 1 else self.output.name
 
+    @property
+    def seed(self) -> int:
+        """The seed: what the user chose, else that of the state (which may come from a checkpoint)."""
+        if self.state is None or self.config.source("seed") != "default":
+            return int(self.config.seed)
+        return self.state.seed
+
     def open_photos(self, paths: Sequence[Path], *, shared: bool) -> None:
         """Decode photos, find their faces, and start the state at a mean face in front of each camera.
 
@@ -123,7 +130,7 @@ class Session:
             raise NextGenFaceError(f"Stage {number} needs the photos: call setImage() before it.")
         name = STAGES[number - 1]
         self.listener.stage(name)
-        state = detached(replace(self.state, seed=int(self.config.seed)).to(self.device))
+        state = detached(replace(self.state, seed=self.seed).to(self.device))
         with measured() as cost, compute_threads(self.config):
             self.state, report = stage_function(number)(
                 self.model, self.views, state, self.config, self.listener
@@ -160,6 +167,7 @@ class Session:
             (opened.width, opened.height),
             texture_resolution=int(self.config.textureResolution),
             shared=opened.shared if opened.photo_count > 1 else None,
+            seed=None if self.config.source("seed") == "default" else self.seed,
         ).to(self.device)
         if checkpoint.info is None:
             self.listener.warning(

@@ -119,8 +119,8 @@ def save_checkpoint(
 def photo_intrinsics(state: FaceState, index: int, crop: tuple[float, float, float]) -> NDArray[np.float64]:
     """K (3, 3) of a photo in pixels of the original photo, from the fitted picture's camera and crop."""
     x0, y0, scale = crop
-    focal = float(state.focals[index]) / scale
-    cx, cy = (float(c) / scale for c in state.principal[index])
+    focal = float(state.focals[index].detach()) / scale
+    cx, cy = (float(c) / scale for c in state.principal[index].detach())
     return np.array([[focal, 0.0, cx + x0], [0.0, focal, cy + y0], [0.0, 0.0, 1.0]])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,7 +70,9 @@ def checkpoint_config(checkpoint: Checkpoint, changes: Config | None = None) -> 
             except ConfigError as problem:
                 raise CheckpointError(f"{checkpoint.path}: {problem}") from problem
     if "vEnhancedDiffuse" in checkpoint.arrays:
-        config.set("textureResolution", str(checkpoint.arrays["vEnhancedDiffuse"].shape[1]), "file")
+        # Maps of any size are written as they are; the option only has to agree where it can.
+        with suppress(ConfigError):
+            config.set("textureResolution", str(checkpoint.arrays["vEnhancedDiffuse"].shape[1]), "file")
     if changes is not None:
         for name, source in changes.sources().items():
             if source != "default":

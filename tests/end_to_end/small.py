@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-
 from nextgenface.config import Config
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from nextgenface.cli import export, reconstruct, replay
 from nextgenface.images import read_exr
+from PIL import Image
+
 from tests.end_to_end.conftest import Run
 from tests.end_to_end.small import astronaut, environment, python, save_photo, small_arguments
 from tests.solver.tiny import random_state, records, tiny_model
@@ -116,7 +116,7 @@ def test_replay_draws_frames_and_an_animation(tmp_path: Path, run: Run, capsys: 
     np.testing.assert_array_equal(frames[0], frames[2])
     assert np.abs(frames[1].astype(int) - frames[3]).mean() > 2, "left and right differ"
     with Image.open(tmp_path / "turntable_0.webp") as animation:
-        assert animation.n_frames == 4 or animation.n_frames == 3  # equal neighbours may be merged
+        assert getattr(animation, "n_frames", 1) in (3, 4)  # equal neighbours may be merged
     assert replay.main(["--input", checkpoint, *arguments, "--format", "mp4"]) == 0
     assert (tmp_path / "turntable_0.mp4").stat().st_size > 500
 
@@ -194,9 +194,9 @@ def test_a_job_writes_events_a_log_and_the_result(tmp_path: Path, run: Run) -> N
         tmp_path / "jöb 1",
         input=[str(run.photo)],
         output=str(tmp_path / "jöb 1"),
-        set={**settings(), "maxResolution": 128, "noSuch": "x"} | {"saveExr": True},
-        checkpoint=str(run.folder / CHECKPOINTS / "stage2_output.pickle"),
-        skip=[1, 2],
+        set={**settings(debugFrequency=1), "maxResolution": 128, "noSuch": "x"} | {"saveExr": True},
+        checkpoint=str(run.folder / CHECKPOINTS / "stage1_output.pickle"),
+        skip=[1, 3],
         face=1,
         parent_pid=os.getpid(),
     )
@@ -210,7 +210,7 @@ def test_a_job_writes_events_a_log_and_the_result(tmp_path: Path, run: Run) -> N
     done = subprocess.run(python("-m", "nextgenface.job", folder), env=environment(), timeout=300)
     events = events_of(folder)
     assert done.returncode == 0, events
-    assert [e["stage"] for e in events if e["event"] == "stage"] == ["textures", "render"]
+    assert [e["stage"] for e in events if e["event"] == "stage"] == ["photometric", "render"]
     assert events[-1]["event"] == "done" and events[-1]["result"] == "result.json"
     assert (folder / "result.json").is_file() and (folder / "solver.log").is_file()
     assert any(e["event"] == "preview" and (folder / e["path"]).is_file() for e in events)
@@ -221,7 +221,11 @@ def test_a_job_writes_events_a_log_and_the_result(tmp_path: Path, run: Run) -> N
 def test_a_job_stops_with_a_checkpoint(tmp_path: Path, photo: Path, how: str) -> None:
     parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     folder = write_job(
-        tmp_path / "job", input=[str(photo)], output=".", set=settings(iterStep2=100000), parent_pid=parent.pid
+        tmp_path / "job",
+        input=[str(photo)],
+        output=".",
+        set=settings(iterStep2=100000),
+        parent_pid=parent.pid,
     )
     process = subprocess.Popen(python("-m", "nextgenface.job", folder), env=environment())
     try:
@@ -333,7 +337,9 @@ def test_an_unknown_key_in_a_file_is_warned_about_with_the_nearest_one(
     tmp_path: Path, capsys: Capture
 ) -> None:
     (tmp_path / "my.ini").write_text("iterStpe1 = 3\n")
-    code = run_reconstruct("--input", tmp_path / "none.png", "--output", tmp_path, "--config", tmp_path / "my.ini")
+    code = run_reconstruct(
+        "--input", tmp_path / "none.png", "--output", tmp_path, "--config", tmp_path / "my.ini"
+    )
     err = capsys.readouterr().err
     assert code == 2 and "warning: " in err and "iterStpe1" in err and "iterStep1" in err
 

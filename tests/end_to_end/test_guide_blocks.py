@@ -13,7 +13,9 @@ import pytest
 
 from tests.end_to_end.small import ROOT, SMALL, save_photo
 
-SPECIFICATION = Path(os.environ.get("NEXTGENFACE_SHARED", ROOT.parent / "shared")) / "spec" / "nextgenface-guide.md"
+SPECIFICATION = (
+    Path(os.environ.get("NEXTGENFACE_SHARED", ROOT.parent / "shared")) / "spec" / "nextgenface-guide.md"
+)
 OWN = ROOT / "docs" / "guide.md"
 CAPS = {"iterStep1": 10, "iterStep2": 2, "iterStep3": 2}
 
@@ -25,7 +27,9 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
         if part.startswith("```python\n"):
             yield heading, part.removeprefix("```python\n").removesuffix("```")
         else:
-            found = re.findall(r"^#+ +(.*)$", re.sub(r"^```.*?^```", "", part, flags=re.M | re.S), re.MULTILINE)
+            found = re.findall(
+                r"^#+ +(.*)$", re.sub(r"^```.*?^```", "", part, flags=re.M | re.S), re.MULTILINE
+            )
             heading = found[-1] if found else heading
 
 
@@ -74,8 +78,17 @@ def test_the_blocks_of_the_specification_run_unchanged(
 
     done = run_blocks(SPECIFICATION.read_text(encoding="utf-8"), fragment)
     assert len(done) == 13, done
-    assert "Extracting Just the 3D Mesh" in done and "Multi-Image Reconstruction (Same Person, Shared Identity)" in done
-    for name in ("mesh.obj", "result/result.json", "batch/one/result.json", "custom/result.json", "person_A/render_1.png"):
+    assert (
+        "Extracting Just the 3D Mesh" in done
+        and "Multi-Image Reconstruction (Same Person, Shared Identity)" in done
+    )
+    for name in (
+        "mesh.obj",
+        "result/result.json",
+        "batch/one/result.json",
+        "custom/result.json",
+        "person_A/render_1.png",
+    ):
         assert (tmp_path / "output" / name).is_file(), name
     assert (tmp_path / "my_checkpoint.pickle").is_file()
 
@@ -94,10 +107,17 @@ def test_our_guide_shows_every_option_command_and_name() -> None:
     text = OWN.read_text(encoding="utf-8")
     missing = [name for name in options() if f"`{name}`" not in text]
     for kind in (Optimizer, Pipeline):
-        public = [n for n in vars(kind) if not n.startswith("_") and n not in ("state", "set_parameter", "lights")]
+        public = [
+            n for n in vars(kind) if not n.startswith("_") and n not in ("state", "set_parameter", "lights")
+        ]
         missing += [name for name in public if name not in text]
     for module in ("reconstruct", "replay", "export"):
-        parser = getattr(__import__(f"{cli.__name__}.{module}", fromlist=[module]), "build_parser")()
+        parser = __import__(f"{cli.__name__}.{module}", fromlist=[module]).build_parser()
         assert parser.prog in text
-        missing += [o for action in parser._actions for o in action.option_strings if o.startswith("--") and o not in text]
+        missing += [
+            o
+            for action in parser._actions
+            for o in action.option_strings
+            if o.startswith("--") and o not in text
+        ]
     assert not [name for name in missing if name != "--help"], missing

@@ -8,17 +8,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import nextgenface
 import numpy as np
 import pytest
 import torch
-
-import nextgenface
 from nextgenface.config import Config
 from nextgenface.fitting.pipeline import Pipeline, sample_texture
 from nextgenface.fitting.state import FaceState
 from nextgenface.fitting.surface import shape_vertices
 from nextgenface.geometry.rotations import euler_to_matrix
 from nextgenface.turntable import single_photo, turned, yaw_angles
+
 from tests.solver.tiny import random_state, tiny_model
 
 TINY = tiny_model()
@@ -34,9 +34,11 @@ def make_pipeline(state: FaceState | None = None) -> Pipeline:
 
 
 def test_importing_the_package_loads_no_torch() -> None:
-    code = "import sys, nextgenface; print('torch' in sys.modules, 'mitsuba' in sys.modules, nextgenface.__version__)"
+    code = "import sys, nextgenface\nprint(*(m in sys.modules for m in ('torch', 'mitsuba')), nextgenface.__version__)"
     root = Path(nextgenface.__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(root)})
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(root)}
+    )
     assert done.stdout.split() == ["False", "False", nextgenface.__version__]
 
 
@@ -119,7 +121,9 @@ def test_render_albedo_is_the_texture_without_light() -> None:
     texture[..., 0], texture[..., 1] = 0.25, 0.5
     picture = pipeline.render(diffuseTextures=texture, renderAlbedo=True)
     inside = picture[..., 3] == 1
-    torch.testing.assert_close(picture[inside][:, :3], torch.tensor([0.25, 0.5, 0.0]).expand(int(inside.sum()), 3))
+    torch.testing.assert_close(
+        picture[inside][:, :3], torch.tensor([0.25, 0.5, 0.0]).expand(int(inside.sum()), 3)
+    )
 
 
 def test_textures_are_sampled_at_texel_centres_with_the_top_row_first() -> None:
@@ -150,7 +154,13 @@ def test_render_is_differentiable_with_respect_to_every_parameter(name: str) -> 
     gradient = parameter.grad
     assert gradient is not None and bool(torch.isfinite(gradient).all())
     direction = gradient / gradient.norm()
-    step = {"vRotation": 2e-4, "vFocals": 0.05, "vTranslation": 0.02, "vShCoeffs": 1e-3, "vAlbedoCoeff": 1e-3}.get(name, 0.02)
+    step = {
+        "vRotation": 2e-4,
+        "vFocals": 0.05,
+        "vTranslation": 0.02,
+        "vShCoeffs": 1e-3,
+        "vAlbedoCoeff": 1e-3,
+    }.get(name, 0.02)
     start = parameter.detach().clone()
     with torch.no_grad():
         # In place, as an optimiser of the user's would do it.
@@ -165,7 +175,7 @@ def test_render_is_differentiable_with_respect_to_vertices_and_textures() -> Non
     pipeline = make_pipeline(random_state(TINY, stage=2))
     vertices = pipeline.transformVertices().detach().requires_grad_()
     maps = [torch.full((1, 16, 16, c), 0.4, requires_grad=True) for c in (3, 3, 1)]
-    pipeline.render(vertices, *maps)[..., :3].sum().backward()
+    pipeline.render(vertices, maps[0], maps[1], maps[2])[..., :3].sum().backward()
     for leaf in (vertices, *maps):
         assert leaf.grad is not None and float(leaf.grad.abs().sum()) > 0, leaf.shape
 

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def test_nothing_but_plain_arrays_and_values_is_read(tmp_path: Path, value: obje
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_all_protocols_are_read(tmp_path: Path, protocol: int) -> None:
-    value = {
+    value: dict[str, Any] = {
         "f": np.asfortranarray(np.arange(6.0, dtype=np.float32).reshape(2, 3)),
         "big": np.arange(3, dtype=">f8"),
         "none": np.zeros((0, 3)),

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from nextgenface.errors import OutputError
 from nextgenface.events import (
     BarListener,

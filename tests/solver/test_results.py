@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from nextgenface.config import Config
 from nextgenface.errors import Cancelled, OutputError
 from nextgenface.events import NullListener
@@ -22,6 +21,7 @@ from nextgenface.images import read_exr, read_image
 from nextgenface.lightmaps import blender_directions, blender_environment, sh_environment, tone_mapped
 from nextgenface.rendering.light import LOBE_COUNT, lobe_centres, lobe_weights
 from nextgenface.results import Output, write_results
+
 from tests.solver.tiny import random_state, records, tiny_model
 
 TINY = tiny_model()
@@ -89,7 +89,10 @@ def test_the_camera_is_in_pixels_of_the_photo_and_the_geometry_rebuilds_the_mesh
     with np.load(tmp_path / "out" / "geometry.npz", allow_pickle=False) as data:
         assert data["faces"].dtype == np.int32 and data["blendshape_names"].tolist() == ["jawOpen"]
         neutral, offsets = data["neutral_vertices"], data["expression_offsets"]
-        assert data["blendshape_deltas"].shape == (1, *neutral.shape) and data["uv"].shape == (len(neutral), 2)
+        assert data["blendshape_deltas"].shape == (1, *neutral.shape) and data["uv"].shape == (
+            len(neutral),
+            2,
+        )
     for i, photo in enumerate(result["photos"]):
         assert (photo["width"], photo["height"]) == (200, 160)
         K, R, t = (np.array(photo[name]) for name in ("K", "R", "t"))
@@ -145,7 +148,7 @@ def test_before_stage_3_the_statistical_maps_are_written(tmp_path: Path) -> None
 
 
 def test_the_environment_is_in_blenders_mapping_and_axes() -> None:
-    """One bright lobe: the map is brightest at the pixel that Blender's formula gives for its world direction."""
+    """One bright lobe is brightest at the pixel that Blender's formula gives for its world direction."""
     height = 64
     rotation = euler_to_matrix(torch.tensor([math.pi + 0.2, 0.5, -0.3], dtype=torch.float64)).numpy()
     for lobe in (0, 17, 64, 100, LOBE_COUNT - 1):
@@ -182,7 +185,9 @@ def test_blender_directions_follow_its_formula() -> None:
     u = 0.5 - np.arctan2(y, x) / (2 * np.pi)
     v = 0.5 + np.arctan2(z, np.hypot(x, y)) / np.pi
     np.testing.assert_allclose(u * 32 - 0.5, np.broadcast_to(np.arange(32), (16, 32)), atol=1e-9)
-    np.testing.assert_allclose((1 - v) * 16 - 0.5, np.broadcast_to(np.arange(16)[:, None], (16, 32)), atol=1e-9)
+    np.testing.assert_allclose(
+        (1 - v) * 16 - 0.5, np.broadcast_to(np.arange(16)[:, None], (16, 32)), atol=1e-9
+    )
 
 
 def test_a_uniform_light_stays_uniform() -> None:
@@ -255,7 +260,7 @@ def test_baked_textures_hold_the_vertex_values() -> None:
     # Off the layout the nearest value goes on.
     filled = texture.detach()
     assert float(filled[..., 2].min()) == pytest.approx(1, abs=1e-5)
-    assert 0.1 <= float(filled[..., 0].min()) and float(filled[..., 0].max()) <= 0.9
+    assert float(filled[..., 0].min()) >= 0.1 and float(filled[..., 0].max()) <= 0.9
     texture.sum().backward()
     assert values.grad is not None and bool((values.grad[:, 0] > 0).all())
 

@@ -120,7 +120,7 @@ class Pipeline:
             )
         if not value.is_floating_point():
             value = value.float()
-        changes = {name: value.to(torch.float32)}
+        changes: dict[str, Any] = {name: value.to(torch.float32)}
         if name == "sh":
             # Light given as SH replaces the solved lobes.
             changes["environment"] = sh_to_lobes(changes["sh"].detach())

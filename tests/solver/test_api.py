@@ -34,7 +34,8 @@ def make_pipeline(state: FaceState | None = None) -> Pipeline:
 
 
 def test_importing_the_package_loads_no_torch() -> None:
-    code = "import sys, nextgenface\nm = sys.modules\nprint('torch' in m, 'mitsuba' in m, nextgenface.__version__)"
+    code = "import sys, nextgenface\nm = sys.modules\n"
+    code += "print('torch' in m, 'mitsuba' in m, nextgenface.__version__)"
     root = Path(nextgenface.__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(root)}

@@ -1,7 +1,7 @@
 """Checkpoints: the guide's pickles of plain NumPy arrays, written atomically and read without running code.
 
 The guide's keys are at the top level, so that `pickle.load` in a script works. Everything else that a fit
-needs to go on (the solved environment, displacement, cameras, seed, model) is under the key "nextgenface". A
+needs to go on (the solved environment, gloss, displacement, cameras, seed, model) is under the key "nextgenface". A
 file without that key comes from another program that writes the guide's format; it is accepted where its
 sizes fit.
 """
@@ -44,7 +44,7 @@ _TEXTURE_KEYS = {
     "vEnhancedSpecular": "specular",
     "vEnhancedRoughness": "roughness",
 }
-_EXTRA_FIELDS = ("environment", "principal", "displacement", "confidence")
+_EXTRA_FIELDS = ("environment", "principal", "gloss", "displacement", "confidence")
 
 
 @dataclass(frozen=True)
@@ -338,7 +338,7 @@ def _check_info(path: Path, info: Any, n: int, m: int) -> tuple[PhotoRecord, ...
             "Update NextGenFace."
         )
     shapes = {"environment": (n, None, 3), "principal": (n, 2), "K": (n, 3, 3)}
-    optional = {"displacement": (m, None), "confidence": (m, None, None)}
+    optional = {"gloss": (m,), "displacement": (m, None), "confidence": (m, None, None)}
     for name, shape in {**shapes, **optional}.items():
         value = info.get(name)
         if value is None and name in optional:

@@ -23,7 +23,7 @@ BACKGROUND = 0.03
 
 _OVERSAMPLING = 2
 _PER_PHOTO = ("expression", "rotation", "translation", "focals", "principal", "sh", "environment")
-_PER_IDENTITY = ("shape", "albedo", "displacement", "diffuse", "specular", "roughness", "confidence")
+_PER_IDENTITY = ("shape", "albedo", "gloss", "displacement", "diffuse", "specular", "roughness", "confidence")
 
 
 def single_photo(state: FaceState, index: int) -> FaceState:

@@ -153,7 +153,8 @@ def test_parameters_that_were_saved_come_back(tmp_path: Path, run: Run) -> None:
     for key, value in before.items():
         if isinstance(value, np.ndarray):
             np.testing.assert_array_equal(value, after[key])
-    np.testing.assert_array_equal(before["nextgenface"]["environment"], after["nextgenface"]["environment"])
+    for key in ("environment", "principal", "gloss"):
+        np.testing.assert_array_equal(before["nextgenface"][key], after["nextgenface"][key], err_msg=key)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
@@ -171,6 +172,9 @@ def test_going_on_after_a_stage_gives_the_same_result(tmp_path: Path, run: Run, 
         found = load_checkpoint(tmp_path / "checkpoints" / "stage3_output.pickle")
         for key, value in expected.arrays.items():
             np.testing.assert_array_equal(value, found.arrays[key], err_msg=key)
+        assert expected.info is not None and found.info is not None
+        for key in ("environment", "gloss", "displacement", "confidence"):
+            np.testing.assert_array_equal(expected.info[key], found.info[key], err_msg=key)
     np.testing.assert_array_equal(read_exr(tmp_path / "final_0.exr"), read_exr(run.folder / "final_0.exr"))
 
 

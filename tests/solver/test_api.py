@@ -15,7 +15,7 @@ import torch
 from nextgenface.config import Config
 from nextgenface.fitting.pipeline import Pipeline, sample_texture
 from nextgenface.fitting.state import FaceState
-from nextgenface.fitting.surface import shape_vertices
+from nextgenface.fitting.surface import shape_vertices, textures_of
 from nextgenface.geometry.rotations import euler_to_matrix
 from nextgenface.turntable import single_photo, turned, yaw_angles
 
@@ -125,6 +125,19 @@ def test_render_albedo_is_the_texture_without_light() -> None:
     torch.testing.assert_close(
         picture[inside][:, :3], torch.tensor([0.25, 0.5, 0.0]).expand(int(inside.sum()), 3)
     )
+
+
+def test_gloss_scales_the_specular_level_alike_in_pictures_and_maps() -> None:
+    plain = replace(random_state(TINY, stage=2), gloss=None)
+    glossy = replace(plain, gloss=torch.tensor([1.6]))
+    low, high = (textures_of(TINY, state, 0, 16) for state in (plain, glossy))
+    torch.testing.assert_close(high[1], (low[1] * 1.6).clamp(max=1.0))
+    torch.testing.assert_close(high[0], low[0])
+    pictures = [make_pipeline(state).render()[..., :3] for state in (plain, glossy)]
+    assert float((pictures[1] - pictures[0]).mean()) > 1e-3
+    given = make_pipeline(plain).render(specularTextures=high[1][None])[..., :3]
+    torch.testing.assert_close(given, pictures[1], atol=1e-5, rtol=1e-4)
+    assert single_photo(replace(random_state(TINY, 2), gloss=torch.tensor([0.5, 1.5])), 1).gloss == 1.5
 
 
 def test_textures_are_sampled_at_texel_centres_with_the_top_row_first() -> None:

@@ -236,6 +236,7 @@ def test_damaged_extras_are_refused(tmp_path: Path) -> None:
     good = pickle.loads(saved(tmp_path / "c.pickle", random_state(TINY)).read_bytes())
     for name, value in [
         ("environment", np.zeros((1, 128, 2))),
+        ("gloss", np.zeros((2,), np.float32)),
         ("K", "x"),
         ("photos", [{"name": "x"}]),
         ("stage", 9),

@@ -95,6 +95,7 @@ def random_state(
         shared=shared,
         stage=stage,
         seed=7,
+        gloss=draw(m, low=0.8, high=1.25) if stage > 1 else None,
         displacement=draw(m, model.vertex_count, low=-1, high=1) if stage > 2 else None,
         diffuse=draw(m, texture, texture, 3, low=0, high=1) if stage > 2 else None,
         specular=draw(m, texture, texture, 3, low=0, high=1) if stage > 2 else None,

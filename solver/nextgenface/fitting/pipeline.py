@@ -223,6 +223,8 @@ class Pipeline:
             roughnessTextures = state.roughness if roughnessTextures is None else roughnessTextures
         colour = model.computeDiffuseAlbedo(state.albedo)
         level = model.computeSpecularAlbedo(state.albedo)
+        if state.gloss is not None:
+            level = (level.clamp(0, 1) * state.gloss[:, None, None]).clamp(max=1)
         lights = self.lights()
         pictures = []
         for i in range(state.photo_count):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +40,7 @@ class FaceState:
     shared: bool = False
     stage: int = 0
     seed: int = 0
+    gloss: Tensor | None = None  # (m,) factor on the model's specular level
     displacement: Tensor | None = None  # (m, V) mm along the model-space vertex normal
     diffuse: Tensor | None = None  # (m, T, T, 3) linear Rec.709 base colour
     specular: Tensor | None = None  # (m, T, T, 3) Principled specular level
@@ -61,7 +63,7 @@ class FaceState:
 
     def to(self, device: torch.device | str) -> FaceState:
         """The same state with every tensor on `device`."""
-        moved = {k: v.to(device) for k, v in self.__dict__.items() if isinstance(v, Tensor)}
+        moved: dict[str, Any] = {k: v.to(device) for k, v in self.__dict__.items() if isinstance(v, Tensor)}
         return replace(self, **moved)
 
 

@@ -47,9 +47,12 @@ def textures_of(
     albedo = state.albedo[identity].detach().cpu().numpy()
     diffuse = torch.from_numpy(model.diffuse_mean + np.tensordot(albedo, model.diffuse_basis, 1)).float()
     level = torch.from_numpy(model.specular_mean + np.tensordot(albedo, model.specular_basis, 1)).float()
+    level = level.clamp(0.0, 1.0)
+    if state.gloss is not None:
+        level = (level * state.gloss[identity].detach().cpu()).clamp(max=1.0)
     return (
         bake_vertices(model, soft_range(diffuse, 0.004, 0.96), resolution),
-        bake_vertices(model, level.clamp(0.0, 1.0), resolution),
+        bake_vertices(model, level, resolution),
         bake_vertices(
             model, torch.from_numpy(np.ascontiguousarray(model.roughness_mean))[:, None], resolution
         ),

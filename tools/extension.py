@@ -34,8 +34,8 @@ NEEDED = [
     "solver/nextgenface/job.py",
 ]
 
-MODEL = "from nextgenface.facemodel.registry import build_builtin, builtin_path; build_builtin(say=print); "
-MODEL += "print(builtin_path())"
+MODEL = "from nextgenface.facemodel.registry import build_builtin, builtin_files; build_builtin(say=print); "
+MODEL += "print(builtin_files()[0])"
 
 
 def stage(folder: Path) -> None:

@@ -199,6 +199,27 @@ def test_builtin_is_built_once_and_again_after_damage(home: Path) -> None:
     )
 
 
+def test_the_file_that_the_extension_ships_is_used_in_place(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = SimpleNamespace(model="builtin", path=".", trimPca=False)
+    assets = tmp_path / "extension" / "assets"
+    monkeypatch.setattr(registry, "asset_folders", lambda: [tmp_path / "nothing here", assets])
+    shipped = assets / "models" / registry.builtin_path().name
+    shipped.parent.mkdir(parents=True)
+    model = small_model(90)
+    write_model(shipped, model)
+    assert registry.load_model(choice).vertex_count == 90 and builds() == 0
+    assert registry.builtin_files() == [shipped] and not registry.builtin_path().exists()
+    assert registry.list_models()[0].path == shipped
+    # One of another version, or a damaged one, is passed over.
+    shipped.write_bytes(shipped.read_bytes()[:3000])
+    assert registry.load_model(choice).vertex_count == 60 and builds() == 1
+    assert registry.builtin_files()[0] == registry.builtin_path()
+    write_model(shipped.with_name("nextgenface-builtin-000000000000.h5"), model)
+    assert registry.load_model(choice).vertex_count == 60 and builds() == 1
+
+
 def test_a_folder_that_cannot_be_written_only_costs_time(
     home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

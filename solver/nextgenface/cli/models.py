@@ -10,7 +10,7 @@ from ..config import Config
 from ..errors import ModelError
 from ..facemodel.hdf5 import read_model
 from ..facemodel.model import FaceModel
-from ..facemodel.registry import BUILTIN, build_builtin, builtin_path, check_model, list_models, resolve_files
+from ..facemodel.registry import BUILTIN, build_builtin, builtin_files, check_model, list_models, resolve_files
 from .common import run_command
 
 
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _list(chosen.json)
         if chosen.command == "build":
             print(_describe(build_builtin(chosen.force, print)))
-            print(builtin_path())
+            print(*builtin_files()[:1])
             return 0
         return _check(chosen.model)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError, OutputError
 from ..geometry.laplacian import face_normals
-from ..paths import asset, user_data_dir
+from ..paths import asset, asset_folders, user_data_dir
 from .hdf5 import read_model, trim, write_model
 from .model import FaceModel
 
@@ -62,22 +62,32 @@ def builtin_recipe() -> str:
 
 
 def builtin_path() -> Path:
-    """File of the built-in model of this version; it need not exist."""
+    """Where the built-in model of this version is stored once it is built; it need not exist."""
     return models_folder() / f"nextgenface-builtin-{builtin_recipe()[:12]}.h5"
 
 
+def builtin_files() -> list[Path]:
+    """The files that hold the built-in model of this version, best first; empty before it is built.
+
+    The Blender extension ships one among its assets, so that nobody with the extension has to build it.
+    """
+    stored = builtin_path()
+    places = [stored, *(folder / "models" / stored.name for folder in asset_folders())]
+    return [place for place in places if place.is_file()]
+
+
 def build_builtin(force: bool = False, say: Callable[[str], None] = log.info) -> FaceModel:
-    """The built-in model, from its file if that is whole, else built (seconds) and stored for the next time.
+    """The built-in model, from a file if one is whole, else built (seconds) and stored for the next time.
 
     Several processes may do this at once: each writes its own temporary file and renames it. A folder that
     cannot be written costs a warning and the time to build again.
     """
-    target = builtin_path()
-    if not force and target.exists():
+    for file in [] if force else builtin_files():
         try:
-            return read_model([target])
+            return read_model([file])
         except ModelError as error:
-            say(f"{error} It is built again.")
+            say(f"{error} It is not used.")
+    target = builtin_path()
     from .builtin import build_model  # heavy: scipy's solvers are only needed here
 
     say(f"Building the built-in face model once ({target}) …")
@@ -146,9 +156,9 @@ def load_model(config: ModelChoice) -> FaceModel:
 
 def list_models() -> list[ModelEntry]:
     """The built-in model and the .h5 files in the user's models folder."""
-    built = builtin_path()
-    note = f"built, {built.stat().st_size / 1e6:.1f} MB" if built.exists() else "is built on first use"
-    entries = [ModelEntry(BUILTIN, built if built.exists() else None, note)]
+    built = next(iter(builtin_files()), None)
+    note = "is built on first use" if built is None else f"built, {built.stat().st_size / 1e6:.1f} MB"
+    entries = [ModelEntry(BUILTIN, built, note)]
     for path in sorted(models_folder().glob("*.h5")):
         if not path.name.startswith(("nextgenface-builtin-", ".")):
             entries.append(ModelEntry(path.stem, path, f"{path.stat().st_size / 1e6:.1f} MB"))

@@ -62,11 +62,13 @@ def run_steps(
         if not math.isfinite(loss):
             if rescued or restore is None:
                 raise Diverged(
-                    f"Stage {stage} diverged at step {i} (loss is {loss}). Try another photo crop or a smaller "
-                    "maxResolution, and please report the photo's settings."
+                    f"Stage {stage} diverged at step {i} (loss is {loss}). Try another photo crop or a "
+                    "smaller maxResolution, and please report the photo's settings."
                 )
             rescued = True
-            listener.warning(f"stage {stage}: the loss was not a number at step {i}; went back to the best state")
+            listener.warning(
+                f"stage {stage}: the loss was not a number at step {i}; went back to the best state"
+            )
             restore(best)
             continue
         losses.append(loss)

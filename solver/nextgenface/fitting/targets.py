@@ -14,7 +14,10 @@ from ..views import View
 
 @dataclass(frozen=True)
 class Target:
-    """One photo at one resolution: `linear` and `encoded` (H*W, 3), `valid` (H*W,), `scale` to the fitted picture."""
+    """One photo at one resolution.
+
+    `linear` and `encoded` (H*W, 3), `valid` (H*W,), `scale` to the fitted picture.
+    """
 
     linear: Tensor
     encoded: Tensor
@@ -51,4 +54,5 @@ def target_at(view: View, height: int, device: str | torch.device) -> Target:
     linear = image.reshape(-1, 3)
     # clipped channels hold no light information
     unclipped = (linear.max(1).values < 0.985).float()
-    return Target(linear, encode(linear), (valid.reshape(-1) > 0.99).float() * unclipped, height, width, height / full)
+    valid = (valid.reshape(-1) > 0.99).float() * unclipped
+    return Target(linear, encode(linear), valid, height, width, height / full)

@@ -21,7 +21,7 @@ def euler_to_matrix(angles: Tensor) -> Tensor:
 
 
 def matrix_to_euler(matrix: Tensor) -> Tensor:
-    """The inverse of `euler_to_matrix`, (..., 3, 3) -> (..., 3); rx is in [0, 2 pi) as the reference has it."""
+    """The inverse of `euler_to_matrix`, (..., 3, 3) -> (..., 3); rx is in [0, 2 pi), as in the guide."""
     rx = torch.atan2(matrix[..., 2, 1], matrix[..., 2, 2])
     ry = torch.atan2(-matrix[..., 2, 0], torch.hypot(matrix[..., 0, 0], matrix[..., 1, 0]))
     rz = torch.atan2(matrix[..., 1, 0], matrix[..., 0, 0])

@@ -131,7 +131,8 @@ def specular_reflectance(level: Tensor, roughness: Tensor, cos_view: Tensor) -> 
     """Share of light a Principled specular lobe reflects (N,): level, roughness, cos(view) all (N,)."""
     table = _directional_albedo_table().to(level)
     grid = torch.stack([(cos_view - 0.03) / 0.97, (roughness - 0.05) / 0.95], -1) * 2 - 1
-    ab = tf.grid_sample(table, grid.expand(2, *grid.shape)[:, :, None], align_corners=True, padding_mode="border")
+    grid = grid.expand(2, *grid.shape)[:, :, None]
+    ab = tf.grid_sample(table, grid, align_corners=True, padding_mode="border")
     a, b = ab[0, 0, :, 0], ab[1, 0, :, 0]
     return F0_OF_LEVEL * level * a + b
 
@@ -158,7 +159,7 @@ class Shading:
 
 
 def diffuse_factors(normals: Tensor, transfer: Transfer) -> Tensor:
-    """Light-independent diffuse transfer (U, Q) of the used vertices: visibility * cosine * solid angle / pi."""
+    """Light-independent diffuse transfer (U, Q): visibility * cosine * solid angle / pi, used vertices."""
     cosine = (normals @ transfer.directions.T).clamp(min=0)
     return transfer.visible * cosine * (transfer.solid_angle / torch.pi)
 

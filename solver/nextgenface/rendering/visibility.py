@@ -22,7 +22,13 @@ def _frame(direction: Tensor) -> Tensor:
 
 @torch.no_grad()
 def vertex_visibility(
-    vertices: Tensor, normals: Tensor, faces: Tensor, directions: Tensor, *, resolution: int = 192, bias: float = 1.2
+    vertices: Tensor,
+    normals: Tensor,
+    faces: Tensor,
+    directions: Tensor,
+    *,
+    resolution: int = 192,
+    bias: float = 1.2,
 ) -> Tensor:
     """Fraction of light that reaches each vertex from each direction: (V, Q) float32 in 0..1.
 
@@ -72,7 +78,8 @@ def vertex_visibility(
         for j in (0, 1):
             for i in (0, 1):
                 z = zmap[(corner[:, 1] + j) * resolution + corner[:, 0] + i]
-                weight = (fraction[:, 0] if i else 1 - fraction[:, 0]) * (fraction[:, 1] if j else 1 - fraction[:, 1])
-                light += weight * (z >= depth[lit] - allowed)
+                across = fraction[:, 0] if i else 1 - fraction[:, 0]
+                down = fraction[:, 1] if j else 1 - fraction[:, 1]
+                light += across * down * (z >= depth[lit] - allowed)
         out[q, lit] = light
     return out.T.contiguous()

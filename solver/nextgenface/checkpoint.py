@@ -1,9 +1,9 @@
 """Checkpoints: the guide's pickles of plain NumPy arrays, written atomically and read without running code.
 
 The guide's keys are at the top level, so that `pickle.load` in a script works. Everything else that a fit
-needs to go on (the solved environment, gloss, displacement, cameras, seed, model) is under the key "nextgenface". A
-file without that key comes from another program that writes the guide's format; it is accepted where its
-sizes fit.
+needs to go on (the solved environment, gloss, displacement, cameras, seed, model) is under the key
+"nextgenface". A file without that key comes from another program that writes the guide's format; it is
+accepted where its sizes fit.
 """
 
 from __future__ import annotations

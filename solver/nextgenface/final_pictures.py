@@ -14,7 +14,7 @@ from .colour import linear_to_srgb
 from .events import Listener
 from .facemodel.model import FaceModel
 from .lightmaps import LIGHT_FROM_CAMERA
-from .pictures import over, strip
+from .pictures import exposed, over, strip
 from .rendering.light import lobes_to_map
 from .rendering.llvm import activate, select_variant
 from .rendering.mitsuba_scene import Environment, Geometry, Textures
@@ -99,7 +99,13 @@ def draw_final(
         render_map(geometry, texture, near, samples=min(16, samples), seed=seed)[0] for texture in textures
     ]
     panels = strip(
-        shown, over(premultiplied, alpha, shown), premultiplied, clay.rgb, maps[0], maps[1], maps[2]
+        shown,
+        over(premultiplied, alpha, shown),
+        premultiplied,
+        exposed(clay.rgb, clay.alpha),  # the light of dark skin would be white on brighter clay
+        maps[0],
+        maps[1],
+        maps[2],
     )
     return FinalPhoto(
         rgb=final.rgb,

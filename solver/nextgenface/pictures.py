@@ -19,6 +19,7 @@ PANELS = ("input", "overlay", "reconstruction", "illumination", "diffuse", "spec
 """Order of the panels in `render_{i}.png`, left to right."""
 
 _DATA_PANELS = ("specular", "roughness")
+_BRIGHT = 0.8  # linear; leaves highlights a little room below white
 
 
 def strip(
@@ -48,6 +49,16 @@ def over(foreground: NDArray[Any], alpha: NDArray[Any], background: NDArray[Any]
     """A premultiplied linear picture (H, W, 3) with coverage (H, W) over a linear background (H, W, 3)."""
     mixed = foreground + (1.0 - np.asarray(alpha)[..., None]) * background
     return np.asarray(mixed, np.float32)
+
+
+def exposed(picture: NDArray[Any], alpha: NDArray[Any]) -> NDArray[np.float32]:
+    """A linear picture (H, W, 3) scaled so that the brightest 1 % of what it shows lies above 0.8.
+
+    alpha (H, W): coverage; what is covered by less than half does not count. A picture without light stays.
+    """
+    inside = np.asarray(picture)[np.asarray(alpha) > 0.5]
+    bright = float(np.percentile(inside.max(-1), 99)) if len(inside) else 0.0
+    return np.asarray(picture * (_BRIGHT / bright if bright > 0 else 1.0), np.float32)
 
 
 def preview(photo: NDArray[Any], rgb: NDArray[Any], alpha: NDArray[Any]) -> Picture:

@@ -71,6 +71,8 @@ def test_the_strip_has_the_guides_panels_in_their_order(run: Run) -> None:
     # Roughness and specular level are grey, and the illumination is that of a grey face.
     for name in ("specular", "roughness"):
         assert np.ptp(panel[name][inside], axis=-1).mean() < 0.05
+    brightest = np.percentile(panel["illumination"][inside].max(-1), 99)
+    assert 0.8 < brightest < 0.97, "the light is shown with an exposure of its own, neither dark nor clipped"
     photo = panel["input"][inside].mean(0)
     assert photo[0] > photo[2], "the portrait's skin is warm, so the first panel is the photo"
 

@@ -32,6 +32,20 @@ def test_strip_takes_one_channel_maps_and_refuses_other_sizes() -> None:
         pictures.strip(colour, np.zeros((4, 3, 3)), colour, colour, colour, single, single)
 
 
+@pytest.mark.parametrize("strength", [0.01, 1.0, 40.0])
+def test_light_of_any_strength_gets_an_exposure_that_shows_it(strength: float) -> None:
+    rng = np.random.default_rng(0)
+    light = rng.uniform(0.2, 1.0, (50, 40, 3)).astype(np.float32) * strength
+    alpha = np.zeros((50, 40), np.float32)
+    alpha[10:40] = 1
+    light[:10] *= 100  # nothing is covered there
+    seen = pictures.exposed(light, alpha)
+    assert np.percentile(seen[10:40].max(-1), 99) == pytest.approx(0.8, rel=1e-3)
+    np.testing.assert_allclose(seen / light, (seen / light)[0, 0, 0], rtol=1e-5)
+    assert not pictures.exposed(np.zeros((4, 4, 3)), np.ones((4, 4))).any()
+    assert np.isfinite(pictures.exposed(light, np.zeros_like(alpha))).all()
+
+
 def test_over_uses_premultiplied_colour() -> None:
     foreground, alpha = np.full((1, 1, 3), 0.2), np.full((1, 1), 0.5)
     assert pictures.over(foreground, alpha, np.full((1, 1, 3), 0.6)) == pytest.approx(np.full((1, 1, 3), 0.5))

@@ -10,7 +10,14 @@ from ..config import Config
 from ..errors import ModelError
 from ..facemodel.hdf5 import read_model
 from ..facemodel.model import FaceModel
-from ..facemodel.registry import BUILTIN, build_builtin, builtin_files, check_model, list_models, resolve_files
+from ..facemodel.registry import (
+    BUILTIN,
+    build_builtin,
+    builtin_files,
+    check_model,
+    list_models,
+    resolve_files,
+)
 from .common import run_command
 
 

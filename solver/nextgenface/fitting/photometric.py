@@ -37,15 +37,16 @@ from ..views import View
 from .lightsolve import LinearPicture, solve_light
 from .loop import run_steps
 from .pose import DEPTH_SIGMA, EXPRESSION_SD, LANDMARK_SIGMA, landmark_vertices, landmark_weights
-from .reflectance import ReflectanceSamples, SkinColour, ToneCurve, solve_reflectance
+from .reflectance import ReflectanceSamples, SkinColour, ToneCurve, solve_gloss, solve_rest, solve_tone
 from .state import FaceState, StageReport
 from .targets import Target, encode, encode_slope, target_at
 from .whitened import WhitenedModel, whiten
 
 PHOTO_SIGMA = 0.06  # of the code value: model error, not sensor noise
-EFFECTIVE_PIXELS = 3e4  # independent pixels a full face is worth
-REFLECTANCE_PIXELS = 600.0  # the same for skin colour: shading errors are broad and would turn into skin
+EFFECTIVE_PIXELS = 1e4  # independent pixels a full face is worth
+REFLECTANCE_PIXELS = 1500.0  # the same for skin colour: shading errors are broad and would turn into skin
 ROBUST_SCALE = 0.15  # code-value difference at which a pixel counts half
+GLOSS_RANGE = (0.5, 2.0)
 LIGHT_EVERY = 12
 LIGHT_SAMPLES = 4000
 LEVELS = ((0.0, 0.25), (0.35, 0.5), (0.75, 1.0))  # (share of the steps, resolution) - coarse to fine
@@ -89,6 +90,7 @@ class PhotometricProblem:
         start = state.albedo[identity] / w.diffuse_sd
         self.skin_colour = SkinColour(torch.zeros(3, device=device), start.clone())
         self.z_albedo = start.clone()
+        self.gloss = torch.ones((), device=device) if state.gloss is None else state.gloss[identity].clone()
         self.z_expression = (state.expression[photos] / w.expression_sd).clone().requires_grad_()
         self.turn = torch.zeros(len(photos), 3, device=device, requires_grad=True)
         self.shift = torch.zeros(len(photos), 3, device=device, requires_grad=True)
@@ -130,6 +132,10 @@ class PhotometricProblem:
         )
         return pose if target is None else pose.scaled(target.scale)
 
+    def level(self) -> Tensor:
+        """Specular level (V,): the model's, times how glossy this person is."""
+        return (self.white.level(self.z_albedo) * self.gloss).clamp(max=1.0)
+
     def vertices(self, k: int) -> Tensor:
         """Model-space vertices (V, 3) of photo k, with the relief of stage 3 where there is one."""
         return self.white.vertices(self.z_shape, self.z_expression[k], self.relief[k] if self.relief else None)
@@ -140,7 +146,7 @@ class PhotometricProblem:
         assert p.transfer is not None
         pose = self.pose(k, target)
         camera = pose.camera_space(self.vertices(k))
-        colour, level = w.colour(self.z_albedo), w.level(self.z_albedo)
+        colour, level = w.colour(self.z_albedo), self.level()
         environment = p.environment if light is None else light
         shading = shade_vertices(camera, w.faces, environment, colour, w.roughness, p.transfer)
         return draw_vertices(
@@ -213,15 +219,19 @@ class PhotometricProblem:
             self._solve_reflectance(level)
 
     def _solve_reflectance(self, level: int) -> None:
-        samples = [self._reflectance_samples(k, p.targets[level]) for k, p in enumerate(self.photos)]
         prior = self.config.weightAlbedoReg / DEFAULT_WEIGHT
-        self.skin_colour, gains = solve_reflectance(samples, self.skin_colour, self.tones, prior)
+        samples = [self._reflectance_samples(k, p.targets[level]) for k, p in enumerate(self.photos)]
+        self.skin_colour, gains = solve_tone(samples, self.skin_colour, self.tones, prior)
         self.z_albedo = self.skin_colour.z(self.tones)
         for p, gain in zip(self.photos, gains, strict=True):
             p.environment = p.environment * gain.exp()
+        samples = [self._reflectance_samples(k, p.targets[level]) for k, p in enumerate(self.photos)]
+        self.gloss = (self.gloss * solve_gloss(samples, float(self.gloss.log()))).clamp(*GLOSS_RANGE)
+        self.skin_colour = solve_rest(samples, self.skin_colour, self.tones, prior)
+        self.z_albedo = self.skin_colour.z(self.tones)
 
     def _reflectance_samples(self, k: int, target: Target) -> ReflectanceSamples:
-        w, p = self.white, self.photos[k]
+        w = self.white
         drawing = self.draw(k, target)
         pick = _spread(len(drawing.fragments.pixel), LIGHT_SAMPLES)
         part = drawing.fragments.subset(pick)
@@ -231,13 +241,15 @@ class PhotometricProblem:
         count = len(self.z_albedo)
         corner_basis = w.diffuse.view(count, -1, 3)[:, part.corners.view(-1)].view(count, -1, 3, 3)
         return ReflectanceSamples(
+            base=part.interpolate(w.colour(self.z_albedo)),
             mean=part.interpolate(w.diffuse_mean),
             basis=torch.einsum("np,anpc->nca", part.weights, corner_basis),
             diffuse=drawing.diffuse_light[pick],
             specular=drawing.specular_light[pick],
             encoded=encoded,
             weight=weight * strength,
-            log_level=self._log_level(p),
+            bare=weight * strength * part.interpolate(w.bare[:, None])[:, 0],
+            log_level=self._log_level(self.photos[k]),
         )
 
     def _log_level(self, p: _Photo) -> Tensor:
@@ -281,7 +293,7 @@ class PhotometricProblem:
         cos_view = (normals * view).sum(1).clamp(min=0.03)
         colour = w.colour(self.z_albedo)[t.used]
         bounce = 1 + bounce_gain(colour, t).mean(1, keepdim=True)
-        gloss = specular_reflectance(w.level(self.z_albedo)[t.used], w.roughness[t.used], cos_view)
+        gloss = specular_reflectance(self.level()[t.used], w.roughness[t.used], cos_view)
         diffuse = diffuse_factors(normals, t) @ t.lobes * bounce
         glossy = glossy_factors(normals, view, w.roughness[t.used], t) @ t.lobes * gloss[:, None]
         zeros = torch.zeros(len(camera), diffuse.shape[1]).to(camera)
@@ -302,6 +314,7 @@ class PhotometricProblem:
         """Copies of everything that moves."""
         out = {name: value.detach().clone() for name, value in self.parameters().items()}
         out["environment"] = torch.stack([p.environment for p in self.photos])
+        out["gloss"] = self.gloss.clone()
         out["tone"], out["rest"] = self.skin_colour.tone.clone(), self.skin_colour.rest.clone()
         return out
 
@@ -311,6 +324,7 @@ class PhotometricProblem:
         for name, value in self.parameters().items():
             value.copy_(snapshot[name])
         self.skin_colour = SkinColour(snapshot["tone"].clone(), snapshot["rest"].clone())
+        self.gloss = snapshot["gloss"].clone()
         self.z_albedo = self.skin_colour.z(self.tones)
         for p, environment in zip(self.photos, snapshot["environment"], strict=True):
             p.environment = environment.clone()
@@ -323,6 +337,8 @@ class PhotometricProblem:
         identity = state.identity_of(self.photos[0].index)
         new["shape"][identity] = self.z_shape * w.shape_sd
         new["albedo"][identity] = self.z_albedo * w.diffuse_sd
+        new["gloss"] = torch.ones(state.identity_count).to(new["albedo"]) if state.gloss is None else state.gloss.clone()
+        new["gloss"][identity] = self.gloss
         for k, p in enumerate(self.photos):
             pose = self.pose(k)
             new["expression"][p.index] = self.z_expression[k] * w.expression_sd

@@ -1,13 +1,16 @@
-"""Skin colour and light intensity together: Levenberg-Marquardt over albedo coefficients and light gains.
+"""Skin colour and light intensity: the tone with the light's gain, then the rest of the albedo.
 
-One photo cannot tell dark skin in strong light from light skin in weak light: along that valley only priors
-decide (skin tones of the model; a camera's exposure and white balance), and per-parameter steps get lost in
-it. So the albedo z-scores of an identity and the per-channel light gains of its photos are solved jointly.
+One photo hardly tells dark skin in strong light from light skin in weak light: along that valley decide
+weak cues (the strength of highlights, light between skin and skin) and priors (the pigments of skin, a
+camera's exposure and white balance), and per-parameter steps get lost in it. So the tone and the light's
+gains are solved jointly, on bare skin only - the contrast of brows and lips says more about brows and
+lips than about tone - and the remaining albedo coefficients then follow on all of the skin.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,15 +20,17 @@ from torch import Tensor
 from .targets import encode, encode_slope
 from .whitened import WhitenedModel, soft_range, soft_range_slope
 
-EXPOSURE_MEAN, EXPOSURE_SD = math.log(0.9), 0.4  # log irradiance/pi: cameras aim at middle grey
+EXPOSURE_MEAN, EXPOSURE_SD = math.log(1.0), 0.5  # log irradiance/pi: cameras aim at middle grey
 CAST_SD = 0.10  # log colour cast of the light as a whole: cameras balance white
-_ROUNDS = 6
+TONE_TRUST = 0.5  # of the data when it speaks about tone
+GLOSS_SD = 0.25  # log factor between people, and between the assumed and the true light level
+_ROUNDS = 4
 _MAX_Z = 3.5
 # Log absorption per channel of the two skin pigments and how far people differ in them: melanin rises gently
 # towards blue, haemoglobin absorbs green and blue (shapes after Anderson & Parrish 1981).
 _MELANIN = (1.0, 1.14, 1.22)
 _HAEMOGLOBIN = (0.06, 1.0, 0.80)
-_MELANIN_SD, _HAEMOGLOBIN_SD, _OTHER_SD = 0.55, 0.15, 0.05
+_MELANIN_SD, _HAEMOGLOBIN_SD, _OTHER_SD = 0.55, 0.15, 0.08
 
 
 class ToneCurve:
@@ -57,8 +62,7 @@ class ToneCurve:
     def slope(self, tone: Tensor) -> Tensor:
         """Derivative of the z-scores with respect to the tone, (A, 3)."""
         scaled = self._mean * self._skin * (tone * self._skin).exp()
-        columns = torch.diag_embed(scaled).reshape(-1, 3)
-        return self._basis @ columns
+        return self._basis @ torch.diag_embed(scaled).reshape(-1, 3)
 
     @cached_property
     def rest_precision(self) -> Tensor:
@@ -72,15 +76,17 @@ class ToneCurve:
 
 @dataclass(frozen=True)
 class ReflectanceSamples:
-    """Samples of one photo (P): radiance = (colour(z) * diffuse + specular) * exp(gain)."""
+    """Samples of one photo (P): radiance = colour(z) * diffuse + specular."""
 
+    base: Tensor  # (P, 3) present base colour
     mean: Tensor  # (P, 3) mean base colour
     basis: Tensor  # (P, 3, A) per z-score
     diffuse: Tensor  # (P, 3) irradiance / pi
     specular: Tensor  # (P, 3)
     encoded: Tensor  # (P, 3) the photo, code values
-    weight: Tensor  # (P,) so that half the weighted squared code-value error is the data term
-    log_level: Tensor  # (3,) log irradiance/pi of the light at gain 0
+    weight: Tensor  # (P,) so that the weighted squared code-value error is the data term
+    bare: Tensor  # (P,) the same on bare skin only
+    log_level: Tensor  # (3,) log irradiance/pi of the light on a surface that faces the camera
 
     def radiance(self, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
         """Radiance (P, 3) and raw colour (P, 3)."""
@@ -109,10 +115,13 @@ class SkinColour:
 
 
 @torch.no_grad()
-def solve_reflectance(
+def solve_tone(
     photos: list[ReflectanceSamples], start: SkinColour, curve: ToneCurve, prior_weight: float
 ) -> tuple[SkinColour, Tensor]:
-    """Best skin colour and log light gains (n, 3) for the samples of n photos, starting at `start` and 0."""
+    """Best skin colour and log light gains (n, 3) for the samples of n photos, starting at `start` and 0.
+
+    Levenberg-Marquardt with almost no damping: the valley is flat, and the priors are weak beside the data.
+    """
     count = len(start.rest)
     unknowns = count + 3 + 3 * len(photos)
     x = torch.cat([start.rest, start.tone, torch.zeros(3 * len(photos)).to(start.rest)])
@@ -124,31 +133,27 @@ def solve_reflectance(
     def parts(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return x[:count], x[count : count + 3], x[count + 3 :].view(-1, 3)
 
-    def coefficients(x: Tensor) -> Tensor:
-        rest, tone, _ = parts(x)
-        return curve(tone) + rest
-
     def cost(x: Tensor) -> float:
-        z, gains = coefficients(x), parts(x)[2]
+        rest, tone, gains = parts(x)
         total = float(x @ prior @ x)
         for photo, gain in zip(photos, gains, strict=True):
-            radiance, _ = photo.radiance(z, gain)
-            total += float((photo.weight[:, None] * (encode(radiance) - photo.encoded) ** 2).sum())
+            radiance, _ = photo.radiance(curve(tone) + rest, gain)
+            total += float((TONE_TRUST * photo.bare[:, None] * (encode(radiance) - photo.encoded) ** 2).sum())
             total += float((photo.exposure_rows(gain)[1] ** 2).sum())
         return total
 
-    damping, current = 1e-3, cost(x)
-    for _ in range(_ROUNDS):
+    def linearised(x: Tensor) -> tuple[Tensor, Tensor]:
+        rest, tone, gains = parts(x)
         hessian, right = prior.clone(), -prior @ x
-        z, (_, tone, gains) = coefficients(x), parts(x)
         tone_slope = curve.slope(tone)
         for k, (photo, gain) in enumerate(zip(photos, gains, strict=True)):
-            radiance, raw = photo.radiance(z, gain)
-            slope = encode_slope(radiance) * photo.weight.sqrt()[:, None]
-            error = ((photo.encoded - encode(radiance)) * photo.weight.sqrt()[:, None]).reshape(-1)
+            radiance, raw = photo.radiance(curve(tone) + rest, gain)
+            root = (TONE_TRUST * photo.bare).sqrt()[:, None]
+            slope = encode_slope(radiance) * root
+            error = ((photo.encoded - encode(radiance)) * root).reshape(-1)
             by_colour = soft_range_slope(raw, 0.004, 0.96) * photo.diffuse * gain.exp() * slope
             span = slice(count + 3 + 3 * k, count + 6 + 3 * k)
-            jacobian = torch.zeros(len(radiance), 3, unknowns).to(z)
+            jacobian = torch.zeros(len(radiance), 3, unknowns).to(x)
             jacobian[:, :, :count] = photo.basis * by_colour[:, :, None]
             jacobian[:, :, count : count + 3] = jacobian[:, :, :count] @ tone_slope
             jacobian[:, :, span] = torch.diag_embed(radiance * slope)
@@ -158,19 +163,85 @@ def solve_reflectance(
             rows, residual = photo.exposure_rows(gain)
             hessian[span, span] += rows.T @ rows
             right[span] -= rows.T @ residual
-        for _ in range(6):
-            step = torch.linalg.solve(hessian + damping * torch.diag(hessian.diagonal()), right)
-            new = x + step
-            new[:count] = new[:count].clamp(-_MAX_Z, _MAX_Z)
+        return hessian, right
+
+    x = _descend(x, cost, linearised, count)
+    rest, tone, gains = parts(x)
+    return SkinColour(tone, rest), gains
+
+
+@torch.no_grad()
+def solve_gloss(photos: list[ReflectanceSamples], log_gloss: float) -> Tensor:
+    """Factor by which the specular parts should change, given the present log gloss (prior: 0 with `GLOSS_SD`).
+
+    The colours in `photos` are taken at the z-scores they were sampled with (`base`).
+    """
+    above = torch.zeros(())
+    below = torch.full((), 1e-6)
+    for photo in photos:
+        slope = encode_slope(photo.base * photo.diffuse + photo.specular) * photo.weight.sqrt()[:, None]
+        now = encode(photo.base * photo.diffuse + photo.specular)
+        gap = (photo.encoded - now) * photo.weight.sqrt()[:, None]
+        reach = photo.specular * slope
+        above = above + (gap * reach).sum().cpu()
+        below = below + (reach**2).sum().cpu()
+    # Gauss-Newton in the logarithm of the factor, with the prior on the whole logarithm
+    step = (above - log_gloss / GLOSS_SD**2) / (below + 1 / GLOSS_SD**2)
+    return step.clamp(-0.5, 0.5).exp()
+
+
+@torch.no_grad()
+def solve_rest(
+    photos: list[ReflectanceSamples], start: SkinColour, curve: ToneCurve, prior_weight: float
+) -> SkinColour:
+    """The albedo coefficients beyond the tone that fit the samples best."""
+    base = curve(start.tone)
+    prior = curve.rest_precision * prior_weight
+    still = torch.zeros(3).to(base)
+
+    def cost(rest: Tensor) -> float:
+        total = float((prior * rest**2).sum())
+        for photo in photos:
+            radiance, _ = photo.radiance(base + rest, still)
+            total += float((photo.weight[:, None] * (encode(radiance) - photo.encoded) ** 2).sum())
+        return total
+
+    def linearised(rest: Tensor) -> tuple[Tensor, Tensor]:
+        hessian, right = torch.diag(prior), -prior * rest
+        for photo in photos:
+            radiance, raw = photo.radiance(base + rest, still)
+            slope = encode_slope(radiance) * photo.weight.sqrt()[:, None]
+            error = ((photo.encoded - encode(radiance)) * photo.weight.sqrt()[:, None]).reshape(-1)
+            by_colour = soft_range_slope(raw, 0.004, 0.96) * photo.diffuse * slope
+            jacobian = (photo.basis * by_colour[:, :, None]).view(-1, len(rest))
+            hessian = hessian + jacobian.T @ jacobian
+            right = right + jacobian.T @ error
+        return hessian, right
+
+    return SkinColour(start.tone, _descend(start.rest, cost, linearised, len(start.rest)))
+
+
+def _descend(
+    x: Tensor,
+    cost: Callable[[Tensor], float],
+    linearised: Callable[[Tensor], tuple[Tensor, Tensor]],
+    bounded: int,
+) -> Tensor:
+    """Damped Gauss-Newton on half of `cost`; the first `bounded` unknowns stay within +-`_MAX_Z`."""
+    damping, current = 1e-7, cost(x)
+    for _ in range(_ROUNDS):
+        hessian, right = linearised(x)
+        for _ in range(8):
+            new = x + torch.linalg.solve(hessian + damping * torch.diag(hessian.diagonal()), right)
+            new[:bounded] = new[:bounded].clamp(-_MAX_Z, _MAX_Z)
             value = cost(new)
             if value < current:
                 break
-            damping *= 8
+            damping = max(damping, 1e-5) * 8
         else:
             break
         done = current - value < 1e-4 * current
-        x, current, damping = new, value, max(damping * 0.3, 1e-6)
+        x, current, damping = new, value, damping * 0.1
         if done:
             break
-    rest, tone, gains = parts(x)
-    return SkinColour(tone, rest), gains
+    return x

@@ -169,7 +169,7 @@ class _TextureProblem:
         assert photo.transfer is not None
         pose = p.pose(k, target)
         camera = pose.camera_space(self.vertices(k, offsets))
-        colour, level = w.colour(p.z_albedo), w.level(p.z_albedo)
+        colour, level = w.colour(p.z_albedo), p.level()
         shading = shade_vertices(camera, w.faces, photo.environment, colour, w.roughness, photo.transfer)
         fragments = rasterize(pose.screen(camera.detach()), camera[:, 2].detach(), w.faces, target.height, target.width)
         gloss = shading.glossy * specular_reflectance(level, w.roughness, shading.cos_view)[:, None]
@@ -195,7 +195,7 @@ class _TextureProblem:
         for k, photo in enumerate(p.photos):
             target = photo.targets[-1]
             shading, camera, fragments = self._shading(k, target)
-            level = specular_reflectance(w.level(p.z_albedo), w.roughness, shading.cos_view)
+            level = specular_reflectance(p.level(), w.roughness, shading.cos_view)
             light = texels.gather(torch.cat([shading.diffuse, shading.glossy * level[:, None]], 1))
             normals = vertex_normals(camera, w.faces)
             view = texels.look_up(camera, normals, p.pose(k, target), fragments, target, w.skin)
@@ -217,7 +217,7 @@ class _TextureProblem:
         self.base = base
         self.change = change * trust
         self.confidence = own[:, 0]
-        self.level = texels.gather(w.level(p.z_albedo)[:, None])
+        self.level = texels.gather(p.level()[:, None])
         self.roughness = texels.gather(w.roughness[:, None])
 
     def _shading(self, k: int, target: Target) -> tuple[Shading, Tensor, Fragments]:

@@ -28,6 +28,7 @@ class WhitenedModel:
     roughness: Tensor  # (V,)
     faces: Tensor  # (F, 3)
     skin: Tensor  # (V,) 0..1, where a photo is compared with the model
+    bare: Tensor  # (V,) 0..1, skin without brows and lips
     shape_sd: Tensor  # (K,)
     expression_sd: Tensor  # (E,)
     diffuse_sd: Tensor  # (A,)
@@ -74,6 +75,10 @@ def whiten(model: FaceModel, device: str | torch.device) -> WhitenedModel:
     skin = model.regions.get("skin")
     if skin is None:
         skin = np.ones(model.vertex_count, np.float32)
+    bare = np.ones(model.vertex_count, np.float32)
+    for name in ("brows", "lips", "lids", "nostrils"):
+        if name in model.regions:
+            bare = bare * (1 - np.clip(model.regions[name], 0, 1))
     return WhitenedModel(
         neutral=tensor(model.shape_mean + model.expression_mean),
         shape=basis(model.shape_basis, model.shape_variance),
@@ -85,6 +90,7 @@ def whiten(model: FaceModel, device: str | torch.device) -> WhitenedModel:
         roughness=tensor(model.roughness_mean),
         faces=torch.as_tensor(model.faces, dtype=torch.int64, device=device),
         skin=tensor(skin),
+        bare=tensor(bare),
         shape_sd=tensor(np.sqrt(model.shape_variance)),
         expression_sd=tensor(np.sqrt(model.expression_variance)),
         diffuse_sd=tensor(np.sqrt(model.diffuse_variance)),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nextgenface.errors import EnvironmentProblem
 from nextgenface.geometry.normals import vertex_normals_array
+from nextgenface.rendering.layering import base_factor
 
 Array = NDArray[np.float32]
 
@@ -148,8 +149,9 @@ def bitmap_texture(texture: NDArray[Any]) -> dict[str, Any]:
 
 
 def skin_bsdf(textures: Textures, uv: NDArray[Any] | None = None) -> dict[str, Any]:
-    """Principled skin with a specular level per texel.
+    """Principled skin as Blender means it, with a specular level per texel.
 
+    The base colour is scaled to what Blender lets through the specular layer (`rendering.layering`).
     Mitsuba's `principled` takes one number for `specular`. Normal-incidence reflectance is linear in it
     (F0 = 0.08 level), so materials at a few levels, blended by textures, give every texel its exact F0.
     Away from normal incidence a blend of Fresnel curves lies a little under the curve of the blend, so a
@@ -157,10 +159,11 @@ def skin_bsdf(textures: Textures, uv: NDArray[Any] | None = None) -> dict[str, A
     uv (V, 2): where the mesh uses the maps; texels elsewhere then do not widen the range.
     """
     level = np.clip(_one_channel(textures.specular), 0.0, 1.0)
+    roughness = np.clip(_one_channel(textures.roughness), 0.01, 1.0)
     base: dict[str, Any] = {
         "type": "principled",
-        "base_color": bitmap_texture(np.clip(np.asarray(textures.diffuse, np.float32), 0.0, 1.0)),
-        "roughness": bitmap_texture(np.clip(_one_channel(textures.roughness), 0.01, 1.0)),
+        "base_color": bitmap_texture(_base_colour(textures.diffuse, level, roughness)),
+        "roughness": bitmap_texture(roughness),
     }
     levels = _specular_levels(level if uv is None else _nearest_texels(level, uv))
     nested: dict[str, Any] = {**base, "specular": levels[0]}
@@ -172,6 +175,23 @@ def skin_bsdf(textures: Textures, uv: NDArray[Any] | None = None) -> dict[str, A
             "upper": {**base, "specular": high},
         }
     return {"type": "twosided", "material": nested}
+
+
+def _base_colour(diffuse: NDArray[Any], level: Array, roughness: Array) -> Array:
+    """Base colour (T, T, 3) for Mitsuba; the maps may differ in size."""
+    colour = np.clip(np.asarray(diffuse, np.float32), 0.0, 1.0)
+    height, width = colour.shape[:2]
+    factor = base_factor(_resized(level, height, width), _resized(roughness, height, width))
+    return np.asarray(colour * factor, np.float32)
+
+
+def _resized(texture: Array, height: int, width: int) -> Array:
+    """The nearest texels of a map (h, w, C) for one of another size."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int)
+        for new, old in zip((height, width), texture.shape[:2], strict=True)
+    )
+    return texture[np.ix_(rows, columns)]
 
 
 def _specular_levels(values: Array) -> list[float]:

@@ -72,7 +72,9 @@ def small_model() -> FaceModel:
     flip = mediapipe_mirror()
     mirrored_edges = [pairs[(min(flip[i], flip[j]), max(flip[i], flip[j]))] for i, j in edges]
     shape, shape_variance, _ = principal(take(full.shape_basis, 1), full.shape_variance, 10)
-    expression, expression_variance, _ = principal(take(full.expression_basis, 1), full.expression_variance, 6)
+    expression, expression_variance, _ = principal(
+        take(full.expression_basis, 1), full.expression_variance, 6
+    )
     diffuse, diffuse_variance, turn = principal(take(full.diffuse_basis, 1), full.diffuse_variance, 10)
     specular = take(full.specular_basis, 1) * np.sqrt(full.diffuse_variance)[:, None, None]
     specular = np.einsum("ka,avc->kvc", turn, specular) / np.sqrt(diffuse_variance)[:, None, None]
@@ -126,7 +128,12 @@ def lamp(direction: tuple[float, float, float], ambient: float = 0.25, strength:
 
 
 def example(
-    model: FaceModel, *, seed: int = 0, yaw: float = 0.15, light: torch.Tensor | None = None, scale: float = 1.0
+    model: FaceModel,
+    *,
+    seed: int = 0,
+    yaw: float = 0.15,
+    light: torch.Tensor | None = None,
+    scale: float = 1.0,
 ) -> Truth:
     """A random person in a random mild expression, about 700 mm away."""
     g = torch.Generator().manual_seed(seed)
@@ -152,7 +159,14 @@ def photograph(model: FaceModel, truth: Truth) -> View:
         colour, level = white.colour(truth.albedo), white.level(truth.albedo)
         shading = shade_vertices(camera, white.faces, truth.environment, colour, white.roughness, transfer)
         drawing = draw_vertices(
-            camera, white.faces, truth.pose.screen(camera), (SIZE, SIZE), shading, colour, level, white.roughness
+            camera,
+            white.faces,
+            truth.pose.screen(camera),
+            (SIZE, SIZE),
+            shading,
+            colour,
+            level,
+            white.roughness,
         )
     image = drawing.fragments.picture(drawing.radiance, BACKGROUND).numpy()
     table = model.landmarks["mediapipe"]

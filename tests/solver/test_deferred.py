@@ -254,7 +254,11 @@ def test_diffuse_picture_of_the_mean_face_agrees_with_the_path_tracer() -> None:
     activate(select_variant("cpu"))
     try:
         traced = pathtracer.render_illumination(
-            Geometry(face.neutral.numpy(), model.faces, model.uv), camera, light, max_samples=96, noise_level=0.01
+            Geometry(face.neutral.numpy(), model.faces, model.uv),
+            camera,
+            light,
+            max_samples=96,
+            noise_level=0.01,
         )
     finally:
         if previous:

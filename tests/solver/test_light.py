@@ -74,7 +74,9 @@ def test_light_from_above_right_and_front_lies_there_in_the_map() -> None:
         """Centre of gravity (row, column), 0..1, of light from one axis."""
         glow = (centres[:, axis] > 0.9).float()[:, None].expand(-1, 3)
         picture = light.lobes_to_map(glow, 32)[..., 0]
-        return float((picture.sum(1) * v).sum() / picture.sum()), float((picture.sum(0) * u).sum() / picture.sum())
+        return float((picture.sum(1) * v).sum() / picture.sum()), float(
+            (picture.sum(0) * u).sum() / picture.sum()
+        )
 
     assert place(1)[0] < 0.2
     assert place(0) == pytest.approx((0.5, 0.25), abs=0.03)
@@ -91,7 +93,9 @@ def test_a_rotation_takes_the_light_frame_to_that_of_the_map() -> None:
 
 def test_spherical_harmonics_hold_what_the_lobes_hold() -> None:
     centres = light.lobe_centres()
-    environment = (0.6 + 0.3 * centres[:, 1:2] + 0.2 * centres[:, :1] * centres[:, 2:]).expand(-1, 3).contiguous()
+    environment = (
+        (0.6 + 0.3 * centres[:, 1:2] + 0.2 * centres[:, :1] * centres[:, 2:]).expand(-1, 3).contiguous()
+    )
     sh = light.lobes_to_sh(environment, 9)
     assert sh.shape == (81, 3)
     directions = _random_directions()

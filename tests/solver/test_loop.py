@@ -108,7 +108,9 @@ def test_cancel_stops_between_steps() -> None:
 def test_previews_come_at_their_frequency() -> None:
     def shown(every: int) -> list[int]:
         steps: list[int] = []
-        run_steps("pose", 7, lambda _: 1.0, lambda: 0, NullListener(), preview=steps.append, preview_every=every)
+        run_steps(
+            "pose", 7, lambda _: 1.0, lambda: 0, NullListener(), preview=steps.append, preview_every=every
+        )
         return steps
 
     assert shown(3) == [0, 3, 6]

@@ -24,7 +24,9 @@ def _plate(half: float, z: float, side: int = 25) -> tuple[torch.Tensor, torch.T
     return torch.stack([x, y, torch.full_like(x, z)], -1).reshape(-1, 3), faces
 
 
-def _ball(radius: float, centre: tuple[float, float, float]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _ball(
+    radius: float, centre: tuple[float, float, float]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Vertices, outward unit normals and faces of a sphere."""
     normals = fibonacci_sphere(900)
     faces = ConvexHull(normals.numpy()).simplices

@@ -9,10 +9,7 @@ from nextgenface.fitting.whitened import soft_range, soft_range_slope, whiten
 
 from tests.solver.small_face import small_model
 
-pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings("ignore:Sparse:UserWarning"),  # torch's own remarks on CSR tensors
-]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _count() -> int:

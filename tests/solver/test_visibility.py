@@ -75,7 +75,7 @@ def test_a_convex_body_sees_all_of_its_own_sky() -> None:
 
 
 def test_a_ball_hides_a_cone() -> None:
-    """Under the centre of a ball of radius r at height h, directions within asin(r / h) of the ball are dark."""
+    """Under the centre of a ball of radius r at height h, directions within asin(r / distance) are dark."""
     plate, faces = _plate(60.0, 0.0)
     ball, normals, ball_faces = _ball(25.0, (0.0, 0.0, 60.0))
     vertices, all_normals = torch.cat([plate, ball]), torch.cat([_up(len(plate)), normals])

@@ -130,9 +130,9 @@ def make_plan(options: argparse.Namespace) -> Plan:
     if options.blender_python is not None and not options.blender_python.is_file():
         raise NextGenFaceError(f"There is no Python at {options.blender_python}. Check --blender-python.")
     return Plan(
-        data=options.data.absolute(),
-        out=options.out.absolute(),
-        judge=find_judge(options.data, options.out),
+        data=options.data.resolve(),
+        out=options.out.resolve(),
+        judge=find_judge(options.data.resolve(), options.out.resolve()),
         settings=tuple(options.set),
         reuse=options.reuse,
         blender=options.blender_python.absolute() if options.blender_python else find_blender_python(),

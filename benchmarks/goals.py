@@ -72,7 +72,8 @@ def summary(subjects: Mapping[str, Entry]) -> dict[str, float | int | None]:
     means["relit_gain_db"] = _mean(_difference(e, "relit_psnr", "mean_relit_psnr") for e in solved)
     means["mesh_vs_mean_face"] = _ratio(means, "mesh_mean_mm", "mean_face_mm")
     differences = [_difference(entry, "mesh_mean_mm", "mean_face_mm") for entry in solved]
-    means["better_meshes"] = sum(1 for value in differences if value is not None and value < 0)
+    compared = [value for value in differences if value is not None]
+    means["better_meshes"] = sum(value < 0 for value in compared) if compared else None
     means["subjects"] = len(solved)
     means["failed"] = len(subjects) - len(solved)
     return means

@@ -67,7 +67,9 @@ def test_what_was_not_measured_is_in_no_mean() -> None:
     assert means["render_psnr"] == 1.0 and means["subjects"] == 1 and means["failed"] == 1
     with_another = goals.summary({"a": measures(cycles_psnr=None), "c": measures(cycles_psnr=40.0)})
     assert with_another["cycles_psnr"] == 40.0
-    assert goals.summary({"b": {"error": "no face"}})["mesh_vs_mean_face"] is None
+    nothing = goals.summary({"b": {"error": "no face"}})
+    assert nothing["mesh_vs_mean_face"] is None and nothing["better_meshes"] is None
+    assert not any(row.endswith(("aim", "floor")) for row in goals.table(nothing).splitlines()[1:])
 
 
 def test_the_table_says_what_is_reached() -> None:

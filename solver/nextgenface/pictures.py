@@ -69,6 +69,24 @@ def preview(photo: NDArray[Any], rgb: NDArray[Any], alpha: NDArray[Any]) -> Pict
     return np.concatenate([_panel(photo), _panel(over(rgb, alpha, photo))], axis=1)
 
 
+def debug_frame(
+    target: NDArray[Any], image: NDArray[Any], maps: Sequence[tuple[NDArray[Any], bool]] = ()
+) -> Picture:
+    """Photo, picture and their difference (grey where they agree), then maps, side by side, uint8.
+
+    target and image (H, W, 3) linear; maps: square textures of any size, shrunk or repeated to height H, and
+    whether they are data rather than colour.
+    """
+    photo, picture = _panel(target), _panel(image)
+    difference = 128 + (picture.astype(np.int16) - photo.astype(np.int16)) // 2
+    panels = [photo, picture, difference.astype(np.uint8)]
+    height = len(photo)
+    for texture, data in maps:
+        texel = (np.arange(height) + 0.5) * len(texture) / height
+        panels.append(_panel(texture[np.ix_(texel.astype(int), texel.astype(int))], data))
+    return np.concatenate(panels, axis=1)
+
+
 def draw_landmarks(
     picture: NDArray[Any],
     points: NDArray[Any],

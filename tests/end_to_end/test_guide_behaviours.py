@@ -142,6 +142,12 @@ def test_load_parameters_leaves_the_tensors_requiring_gradients(tmp_path: Path, 
     assert float(one.pipeline.vFocals.grad.abs().sum()) > 0
     assert float(loss.detach()) < 400, "the landmarks of a fitted face are within some pixels"
     assert one.vEnhancedDiffuse is not None and one.vEnhancedDiffuse.shape == (1, 64, 64, 3)
+    one.debugFrame(one.pipeline.render(), one.inputImage, one.vEnhancedDiffuse, outputPrefix=tmp_path / "d/x")
+    assert read_image(tmp_path / "d" / "x_frame0.png").shape == (128, 4 * 128, 3)
+    one.initCameraPos()
+    assert one.pipeline.vRotation.detach().flatten().tolist() == pytest.approx([np.pi, 0, 0])
+    start = float(one.landmarkLoss(one.pipeline.transformVertices()).detach())
+    assert float(loss.detach()) < start < 2000, "stage 1 starts near the landmarks"
     assert one.framesNumber == 1 and one.inputImage.shape == (1, 128, 128, 3) and len(one.landmarks) == 1
 
 

@@ -17,6 +17,7 @@ from nextgenface.fitting.pipeline import Pipeline, sample_texture
 from nextgenface.fitting.state import FaceState
 from nextgenface.fitting.surface import shape_vertices, textures_of
 from nextgenface.geometry.rotations import euler_to_matrix
+from nextgenface.landmarks import Landmarks
 from nextgenface.turntable import single_photo, turned, yaw_angles
 
 from tests.solver.tiny import random_state, tiny_model
@@ -79,6 +80,23 @@ def test_shape_and_pose_follow_their_formulas() -> None:
     normals = pipeline.morphableModel.computeNormals(camera)
     torch.testing.assert_close(normals.norm(dim=-1), torch.ones(normals.shape[:2]))
     assert (normals[..., 2] < 0).float().mean() > 0.9, "out of the face is towards the camera"
+
+
+def test_landmarks_and_projection_agree() -> None:
+    state = random_state(TINY, 2)
+    pipeline = make_pipeline(state)
+    camera = pipeline.transformVertices()
+    pixels = pipeline.camera.project(camera, pipeline.vFocals, state.principal)
+    by_hand = state.focals[1] * camera[1, 5, :2] / camera[1, 5, 2] + state.principal[1]
+    torch.testing.assert_close(pixels[1, 5], by_hand)
+    # Landmarks three pixels to the right and four below where the vertices are; the last one is not trusted.
+    shifted = (pixels + torch.tensor([3.0, 4.0])).double().numpy()
+    shifted[:, -1] = 0
+    weights = np.ones(TINY.vertex_count)
+    weights[-1] = 0
+    every = np.arange(TINY.vertex_count)
+    marks = [Landmarks("mediapipe", every, points, None, weights) for points in shifted]
+    assert float(pipeline.landmarkLoss(camera, marks)) == pytest.approx(25, rel=1e-3)
 
 
 def test_setting_parameters_checks_their_shape_and_takes_them_as_they_are() -> None:

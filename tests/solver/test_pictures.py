@@ -46,6 +46,17 @@ def test_light_of_any_strength_gets_an_exposure_that_shows_it(strength: float) -
     assert np.isfinite(pictures.exposed(light, np.zeros_like(alpha))).all()
 
 
+def test_a_debug_frame_shows_where_two_pictures_differ() -> None:
+    target, image = np.full((8, 6, 3), 0.2), np.full((8, 6, 3), 0.2)
+    image[:, 3:] = 0.5
+    texture = np.zeros((4, 4, 1))
+    texture[0, 0] = 1.0
+    frame = pictures.debug_frame(target, image, [(texture, True)])
+    assert frame.shape == (8, 3 * 6 + 8, 3)
+    assert (frame[:, 12:15] == 128).all() and (frame[:, 15:18] > 150).all()
+    assert (frame[:2, 18:20] == 255).all() and not frame[2:, 18:].any() and not frame[:2, 20:].any()
+
+
 def test_over_uses_premultiplied_colour() -> None:
     foreground, alpha = np.full((1, 1, 3), 0.2), np.full((1, 1), 0.5)
     assert pictures.over(foreground, alpha, np.full((1, 1, 3), 0.6)) == pytest.approx(np.full((1, 1, 3), 0.5))

@@ -28,11 +28,11 @@ from ..events import (
     WarningLog,
 )
 from ..files import prepare_output
-from ..landmarks import Landmarks
+from ..images import write_png
 from ..results import Output, remove_result, write_results
 from ..session import Session, gather_photos
 from .pipeline import Pipeline
-from .state import FaceState
+from .state import FaceState, initial_state
 
 PathLike = str | os.PathLike[str]
 
@@ -111,6 +111,21 @@ class Optimizer:
     def enableGrad(self, enabled: bool = True) -> None:
         """Make the parameters of `pipeline` require gradients (or not)."""
         self.pipeline.enableGrad(enabled)
+
+    def initCameraPos(self) -> None:
+        """Put the heads where stage 1 starts: facing the camera, as large as the landmarks are apart."""
+        session = self._opened()
+        state = self._pull()
+        start = initial_state(
+            self.pipeline.model, session.views, shared=state.shared, seed=state.seed, device=self.device
+        )
+        self.pipeline.state = replace(
+            state,
+            rotation=start.rotation,
+            translation=start.translation,
+            focals=start.focals,
+            principal=start.principal,
+        )
 
     def getTextureIndex(self, i: int) -> int:
         """Index of the textures that photo i uses: 0 when the identity is shared, else i."""
@@ -213,21 +228,8 @@ class Optimizer:
     # ---- the losses of the guide, for loops of one's own ------------------------------------------------
 
     def landmarkLoss(self, cameraVertices: Tensor) -> Tensor:
-        """Mean squared distance (fitted pixels) of projected landmark vertices and detected landmarks.
-
-        `cameraVertices` (n, V, 3) in camera space. Differentiable, also with respect to `pipeline.vFocals`.
-        """
-        from .pose import landmark_vertices
-
-        state, losses = self.pipeline.state, []
-        for i, view in enumerate(self._opened().views):
-            marks: Landmarks = view.landmarks
-            vertices = landmark_vertices(self.pipeline.model, marks)
-            kept = np.nonzero((vertices >= 0) & (marks.weights > 0))[0]
-            points = cameraVertices[i, torch.from_numpy(vertices[kept]).to(cameraVertices.device)]
-            screen = state.focals[i] * points[:, :2] / points[:, 2:] + state.principal[i]
-            losses.append(((screen - torch.from_numpy(marks.points[kept]).to(screen)) ** 2).sum(1).mean())
-        return torch.stack(losses).mean()
+        """`Pipeline.landmarkLoss` against the landmarks that were found in the photos."""
+        return self.pipeline.landmarkLoss(cameraVertices, [view.landmarks for view in self._opened().views])
 
     def regStatModel(self, coeff: Tensor, var: Tensor) -> Tensor:
         """Mean squared Mahalanobis distance of coefficients (n, K) with variances (K,)."""
@@ -239,6 +241,31 @@ class Optimizer:
         from ..session import STAGES
 
         save_loss_curve(Path(fileName), list(lossArr), STAGES[index - 1])
+
+    def debugFrame(
+        self,
+        image: Tensor,
+        target: Tensor,
+        diffuseTexture: Tensor | None = None,
+        specularTexture: Tensor | None = None,
+        roughnessTexture: Tensor | None = None,
+        outputPrefix: PathLike = "debug",
+    ) -> None:
+        """Write `{outputPrefix}_frame{i}.png` per photo: target, image, difference about grey, textures.
+
+        `image` (n, H, W, 3 or 4) and `target` (n, H, W, 3) linear; textures (m, T, T, 3 or 1) as in
+        `pipeline`. The folder is made when it is missing. Raises OutputError.
+        """
+        from ..pictures import debug_frame
+
+        textures = ((diffuseTexture, False), (specularTexture, True), (roughnessTexture, True))
+        prefix = Path(outputPrefix).expanduser()
+        prepare_output(prefix.parent)
+        for i, (drawn, wanted) in enumerate(zip(image.detach().cpu(), target.detach().cpu(), strict=True)):
+            k = self.getTextureIndex(i)
+            maps = [(one[k].detach().cpu().numpy(), data) for one, data in textures if one is not None]
+            frame = debug_frame(wanted.numpy(), drawn[..., :3].numpy(), maps)
+            write_png(prefix.with_name(f"{prefix.name}_frame{i}.png"), frame)
 
     # ---- inside ---------------------------------------------------------------------------------------
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as tf
@@ -14,13 +16,14 @@ from ..config import Config
 from ..facemodel.model import FaceModel
 from ..facemodel.registry import load_model
 from ..geometry.normals import vertex_normals
-from ..geometry.rotations import euler_to_matrix
+from ..landmarks import Landmarks
 from ..rendering.deferred import Pose, Transfer, shade_vertices, specular_reflectance, trace_transfer
 from ..rendering.light import LOBE_COUNT, frontal_environment, lobes_to_sh, sh_to_lobes
 from ..rendering.raster import rasterize
 from ..rendering.renderer import Renderer
 from ..rendering.sh import equirect_directions, sh_basis
 from .morphable import MorphableModel
+from .perspective import PerspectiveCamera
 from .state import SH_BANDS, FaceState
 
 SHADOW_REUSE_MM = 0.5
@@ -78,6 +81,7 @@ class Pipeline:
         self.morphableModel = MorphableModel(self.model, config.textureResolution, self.device)
         self.renderer = Renderer(config.rtTrainingSamples, 1, self.device)
         self.renderer.screenWidth = self.renderer.screenHeight = config.maxResolution
+        self.camera = PerspectiveCamera(self.device)
         self.sh = SphericalHarmonics(config.envMapRes, self.device)
         self.shBands = config.bands
         self.uvMap = self.morphableModel.uvMap
@@ -190,8 +194,23 @@ class Pipeline:
     def transformVertices(self, vertices: Tensor | None = None) -> Tensor:
         """Model space (n, V, 3), default `computeShape()`, to camera space (y down, z forward), mm."""
         vertices = self.computeShape() if vertices is None else vertices
-        rotation = euler_to_matrix(self.vRotation)
-        return vertices @ rotation.transpose(1, 2) + self.vTranslation[:, None]
+        return self.camera.transformVertices(vertices, self.vTranslation, self.vRotation)
+
+    def landmarkLoss(self, cameraVertices: Tensor, landmarks: Sequence[Landmarks]) -> Tensor:
+        """Mean squared distance (fitted pixels) of projected landmark vertices and n photos' landmarks.
+
+        `cameraVertices` (n, V, 3) in camera space. Differentiable, also with respect to `vFocals`.
+        """
+        from .pose import landmark_vertices
+
+        state, losses = self.state, []
+        for i, marks in enumerate(landmarks):
+            vertices = landmark_vertices(self.model, marks)
+            kept = np.nonzero((vertices >= 0) & (marks.weights > 0))[0]
+            points = cameraVertices[i : i + 1, torch.from_numpy(vertices[kept]).to(cameraVertices.device)]
+            screen = self.camera.project(points, state.focals[i : i + 1], state.principal[i : i + 1])[0]
+            losses.append(((screen - torch.from_numpy(marks.points[kept]).to(screen)) ** 2).sum(1).mean())
+        return torch.stack(losses).mean()
 
     def lights(self) -> Tensor:
         """Radiance (n, D, 3) of the light lobes: as solved, plus what has changed in `vShCoeffs`."""

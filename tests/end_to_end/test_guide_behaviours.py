@@ -48,7 +48,6 @@ def test_a_run_leaves_every_file_of_the_guide(run: Run) -> None:
     assert result["metrics"]["psnr"][0] > 12
 
 
-@pytest.mark.xfail(strict=True, reason="stage 3 offers no previews yet; remove this mark when it does")
 def test_debug_frames_of_stage_3_are_numbered_2(run: Run) -> None:
     assert (run.folder / "debug" / "debug2_iter0_frame0.png").is_file()
 

@@ -43,13 +43,16 @@ def run_steps(
     settle: int = 0,
     preview: Callable[[int], None] | None = None,
     preview_every: int = 0,
+    first: int = 0,
+    total: int | None = None,
 ) -> Outcome[S]:
     """Run `step(i) -> loss` until it has converged or `cap` is reached.
 
     The best snapshot counts from step `settle` on (before, the loss may mean something else: a coarser
     picture, fewer parameters). Converged: over the last `patience` steps (0 = never) the mean loss fell by
     less than `tolerance` of itself. A loss that is not finite restores the best snapshot once; a second one
-    raises `Diverged`. Raises `Cancelled` between steps when the listener says so.
+    raises `Diverged`. Raises `Cancelled` between steps when the listener says so. A loop that is one part of
+    a stage says which: progress counts from `first`, out of `total` (default `cap`) steps.
     """
     start = time.monotonic()
     losses: list[float] = []
@@ -57,7 +60,9 @@ def run_steps(
     rescued = converged = False
     for i in range(cap):
         if listener.cancelled():
-            raise Cancelled(f"Stopped in stage {stage} at step {i} of {cap}.")
+            raise Cancelled(
+                f"Stopped in stage {stage} at step {first + i} of {cap if total is None else total}."
+            )
         loss = step(i)
         if not math.isfinite(loss):
             if rescued or restore is None:
@@ -74,9 +79,9 @@ def run_steps(
         losses.append(loss)
         if i >= settle and loss < best_loss:
             best, best_loss = snapshot(), loss
-        listener.progress(stage, i + 1, cap, loss)
+        listener.progress(stage, first + i + 1, cap if total is None else total, loss)
         if preview is not None and preview_every > 0 and i % preview_every == 0:
-            preview(i)
+            preview(first + i)
         if patience and i >= settle + 2 * patience:
             now = sum(losses[-patience:]) / patience
             before = sum(losses[-2 * patience : -patience]) / patience

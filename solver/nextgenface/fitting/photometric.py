@@ -10,7 +10,9 @@ import math
 import time
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..config import Config
@@ -35,7 +37,7 @@ from ..rendering.light import lobes_to_sh
 from ..rendering.raster import Fragments, rasterize
 from ..views import View
 from .lightsolve import LinearPicture, solve_light
-from .loop import run_steps
+from .loop import Outcome, run_steps
 from .pose import DEPTH_SIGMA, EXPRESSION_SD, LANDMARK_SIGMA, landmark_vertices, landmark_weights
 from .reflectance import ReflectanceSamples, SkinColour, ToneCurve, solve_gloss, solve_rest, solve_tone
 from .state import FaceState, StageReport
@@ -78,9 +80,12 @@ class _Photo:
 class PhotometricProblem:
     """Joint fit of the photos of one identity (or one photo); parameters are leaf tensors stepped by Adam."""
 
-    def __init__(self, model: FaceModel, views: list[View], state: FaceState, photos: list[int], config: Config) -> None:
+    def __init__(
+        self, model: FaceModel, views: list[View], state: FaceState, photos: list[int], config: Config
+    ) -> None:
         device = state.shape.device
         self.model = model
+        self.views = views
         self.white: WhitenedModel = whiten(model, device)
         self.config = config
         w = self.white
@@ -138,7 +143,9 @@ class PhotometricProblem:
 
     def vertices(self, k: int) -> Tensor:
         """Model-space vertices (V, 3) of photo k, with the relief of stage 3 where there is one."""
-        return self.white.vertices(self.z_shape, self.z_expression[k], self.relief[k] if self.relief else None)
+        return self.white.vertices(
+            self.z_shape, self.z_expression[k], self.relief[k] if self.relief else None
+        )
 
     def draw(self, k: int, target: Target, *, light: Tensor | None = None) -> Drawing:
         """The model's picture of photo k at a target's resolution."""
@@ -150,7 +157,14 @@ class PhotometricProblem:
         environment = p.environment if light is None else light
         shading = shade_vertices(camera, w.faces, environment, colour, w.roughness, p.transfer)
         return draw_vertices(
-            camera, w.faces, pose.screen(camera), (target.height, target.width), shading, colour, level, w.roughness
+            camera,
+            w.faces,
+            pose.screen(camera),
+            (target.height, target.width),
+            shading,
+            colour,
+            level,
+            w.roughness,
         )
 
     def pixel_weights(self, k: int, target: Target, fragments: Fragments, residual: Tensor) -> Tensor:
@@ -191,7 +205,9 @@ class PhotometricProblem:
         """Half the squared z-scores, weighted by the guide's weights relative to their defaults."""
         c = self.config
         shape = (self.z_shape**2).sum() * (c.weightShapeReg / DEFAULT_WEIGHT)
-        expression = (self.z_expression**2).sum() / EXPRESSION_SD**2 * (c.weightExpressionReg / DEFAULT_WEIGHT)
+        expression = (
+            (self.z_expression**2).sum() / EXPRESSION_SD**2 * (c.weightExpressionReg / DEFAULT_WEIGHT)
+        )
         return 0.5 * (shape + expression)
 
     def loss(self, level: int) -> Tensor:
@@ -299,6 +315,17 @@ class PhotometricProblem:
         zeros = torch.zeros(len(camera), diffuse.shape[1]).to(camera)
         return zeros.index_copy(0, t.used, diffuse), zeros.index_copy(0, t.used, glossy)
 
+    @torch.no_grad()
+    def preview(self) -> NDArray[np.uint8]:
+        """uint8 sRGB (n, H, W, 3) of all photos of the fit: the model over its photos, others as they are."""
+        pictures = [(view.image.clip(0, 1)) for view in self.views]
+        flat = [encode(torch.as_tensor(picture, dtype=torch.float32)).reshape(-1, 3) for picture in pictures]
+        for k, p in enumerate(self.photos):
+            drawing = self.draw(k, p.targets[-1])
+            flat[p.index][drawing.fragments.pixel.cpu()] = encode(drawing.radiance).clamp(0, 1).cpu()
+        height, width = self.views[0].image.shape[:2]
+        return np.stack([(f.view(height, width, 3) * 255).round().byte().numpy() for f in flat])
+
     # ---- in and out -----------------------------------------------------------------------------------
 
     def parameters(self) -> dict[str, Tensor]:
@@ -333,11 +360,16 @@ class PhotometricProblem:
     def write_to(self, state: FaceState) -> FaceState:
         """A new state with this problem's photos and identity filled in."""
         w = self.white
-        new = {k: getattr(state, k).clone() for k in ("shape", "albedo", "expression", "rotation", "translation", "environment")}
+        new = {
+            k: getattr(state, k).clone()
+            for k in ("shape", "albedo", "expression", "rotation", "translation", "environment")
+        }
         identity = state.identity_of(self.photos[0].index)
         new["shape"][identity] = self.z_shape * w.shape_sd
         new["albedo"][identity] = self.z_albedo * w.diffuse_sd
-        new["gloss"] = torch.ones(state.identity_count).to(new["albedo"]) if state.gloss is None else state.gloss.clone()
+        new["gloss"] = (
+            torch.ones(state.identity_count).to(new["albedo"]) if state.gloss is None else state.gloss.clone()
+        )
         new["gloss"][identity] = self.gloss
         for k, p in enumerate(self.photos):
             pose = self.pose(k)
@@ -376,16 +408,20 @@ def fit_photometric(
     steps, cap, converged = 0, 0, True
     for members in groups(state):
         problem = PhotometricProblem(model, views, state, members, config)
-        outcome = _fit_group(problem, config, listener)
+        outcome = _fit_group(problem, config, listener, cap, config.iterStep2 * len(groups(state)))
         problem.restore(outcome.best)
         state = problem.write_to(state)
         losses += outcome.losses
         steps, cap = steps + len(outcome.losses), cap + config.iterStep2
         converged &= outcome.converged
-    return replace(state, stage=2), StageReport("photometric", steps, cap, converged, time.monotonic() - begun, losses)
+    return replace(state, stage=2), StageReport(
+        "photometric", steps, cap, converged, time.monotonic() - begun, losses
+    )
 
 
-def _fit_group(problem: PhotometricProblem, config: Config, listener: Listener):  # type: ignore[no-untyped-def]
+def _fit_group(
+    problem: PhotometricProblem, config: Config, listener: Listener, first: int, total: int
+) -> Outcome[dict[str, Tensor]]:
     cap = config.iterStep2
     parameters = problem.parameters()
     optimiser = torch.optim.Adam([{"params": [p], "lr": RATES[n], "name": n} for n, p in parameters.items()])
@@ -413,7 +449,7 @@ def _fit_group(problem: PhotometricProblem, config: Config, listener: Listener):
         return float(loss.detach()) / EFFECTIVE_PIXELS
 
     def preview(i: int) -> None:
-        listener.preview("photometric", i, lambda: preview_picture(problem))
+        listener.preview("photometric", i, problem.preview)
 
     return run_steps(
         "photometric",
@@ -426,20 +462,7 @@ def _fit_group(problem: PhotometricProblem, config: Config, listener: Listener):
         tolerance=2e-3,
         settle=int(LEVELS[-1][0] * cap) + 1,
         preview=preview,
-        preview_every=config.debugFrequency,
+        preview_every=1,
+        first=first,
+        total=total,
     )
-
-
-@torch.no_grad()
-def preview_picture(problem: PhotometricProblem):  # type: ignore[no-untyped-def]
-    """uint8 sRGB previews (n, H, W, 3): the model drawn over each photo."""
-    import numpy as np
-
-    pictures = []
-    for k, p in enumerate(problem.photos):
-        target = p.targets[-1]
-        drawing = problem.draw(k, target)
-        flat = target.encoded.clone()
-        flat[drawing.fragments.pixel] = encode(drawing.radiance).clamp(0, 1)
-        pictures.append((flat.view(target.height, target.width, 3) * 255).round().byte().cpu().numpy())
-    return np.stack(pictures)

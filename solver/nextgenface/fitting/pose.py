@@ -162,7 +162,13 @@ class _Problem:
         turned = -_skew(camera - u.translation)
         basis = np.concatenate([self.rows.shape, self.rows.expression], 2)
         moved = np.concatenate(
-            [turned, np.tile(np.eye(3), (count, 1, 1)), np.zeros((count, 3, 1)), np.einsum("ij,ljk->lik", u.rotation, basis)], 2
+            [
+                turned,
+                np.tile(np.eye(3), (count, 1, 1)),
+                np.zeros((count, 3, 1)),
+                np.einsum("ij,ljk->lik", u.rotation, basis),
+            ],
+            2,
         )
         z = camera[:, 2]
         by_x = np.zeros((count, 2, 3))
@@ -183,7 +189,12 @@ class _Problem:
 
 
 def _slide_contour(
-    model: FaceModel, u: _Unknowns, view: View, principal: Array, chosen: NDArray[np.int64], vertices: NDArray[np.int64]
+    model: FaceModel,
+    u: _Unknowns,
+    view: View,
+    principal: Array,
+    chosen: NDArray[np.int64],
+    vertices: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Move the jaw points of the 68-point scheme to where the model's seen contour is now."""
     marks = view.landmarks
@@ -278,9 +289,7 @@ def _solve_photo(
         state["u"] = u
         return value / max(2 * len(chosen), 1)
 
-    outcome = run_steps(
-        "pose", cap, step, lambda: state["u"], listener, patience=2, tolerance=1e-4, settle=1
-    )
+    outcome = run_steps("pose", cap, step, lambda: state["u"], listener, patience=2, tolerance=1e-4, settle=1)
     return state["u"], outcome.losses, outcome.converged, outcome.seconds
 
 

@@ -20,21 +20,18 @@ class Relief:
     def __init__(self, faces: Tensor, count: int, movable: Tensor) -> None:
         edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
         both = torch.cat([edges, edges.flip(1)]).unique(dim=0)
-        degree = torch.bincount(both[:, 0], minlength=count).clamp(min=1).to(movable)
-        half = 0.5 / degree[both[:, 0]]
-        loops = torch.arange(count, device=faces.device).expand(2, -1)
-        index = torch.cat([both.T, loops], 1)
-        values = torch.cat([half, torch.full((count,), 0.5).to(movable)])
-        self._average = torch.sparse_coo_tensor(index, values, (count, count)).coalesce().to_sparse_csr()
+        self._to, self._from = both[:, 0], both[:, 1]
+        self._share = 0.5 / torch.bincount(self._to, minlength=count).clamp(min=1).to(movable)
         self._movable = movable
-        self.raw = torch.zeros(count, 1, device=faces.device, requires_grad=True)
+        self.raw = torch.zeros(count, device=faces.device, requires_grad=True)
 
     def displacement(self) -> Tensor:
         """d (V,) in mm, zero where the surface must not move."""
         d = self.raw
         for _ in range(SMOOTHING):
-            d = self._average @ d
-        return d[:, 0] * self._movable
+            around = torch.zeros_like(d).index_add(0, self._to, d.index_select(0, self._from))
+            d = 0.5 * d + self._share * around
+        return d * self._movable
 
     def prior(self) -> Tensor:
         """Half the squared raw displacement in prior deviations, mean over the vertices."""

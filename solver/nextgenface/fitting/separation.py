@@ -36,7 +36,9 @@ class Band:
         shade = torch.tensor(_SHADE)
         skin = self.melanin**2 * torch.outer(pigment[0], pigment[0])
         skin = skin + self.haemoglobin**2 * torch.outer(pigment[1], pigment[1])
-        other = self.grey**2 * torch.outer(shade[0], shade[0]) + self.cast**2 * torch.outer(shade[1], shade[1])
+        other = self.grey**2 * torch.outer(shade[0], shade[0]) + self.cast**2 * torch.outer(
+            shade[1], shade[1]
+        )
         other = other + self.noise**2 * torch.eye(3)
         return skin @ torch.linalg.inv(skin + other)
 
@@ -83,7 +85,12 @@ def skin_part(residual: Tensor, weight: Tensor, mm_per_texel: float, strength: f
     finer = residual
     for band in BANDS:
         scaled = Band(
-            band.upto_mm, band.melanin * strength, band.haemoglobin * strength, band.grey, band.cast, band.noise
+            band.upto_mm,
+            band.melanin * strength,
+            band.haemoglobin * strength,
+            band.grey,
+            band.cast,
+            band.noise,
         )
         last = band is BANDS[-1]
         coarser = torch.zeros_like(finer) if last else blur(finer, weight, 0.5 * band.upto_mm / mm_per_texel)

@@ -59,7 +59,13 @@ class Texels:
         return float(across[self.on_face.view(n, n)[:, 1:]].median())
 
     def look_up(
-        self, camera_vertices: Tensor, normals: Tensor, pose: Pose, fragments: Fragments, target: Target, skin: Tensor
+        self,
+        camera_vertices: Tensor,
+        normals: Tensor,
+        pose: Pose,
+        fragments: Fragments,
+        target: Target,
+        skin: Tensor,
     ) -> TexelView:
         """Project the texels into a photo.
 
@@ -73,12 +79,16 @@ class Texels:
         photo = target.linear.view(target.height, target.width, 3).permute(2, 0, 1)[None]
         colour = tf.grid_sample(photo, grid, mode="bilinear", padding_mode="border", align_corners=False)
         valid = target.valid.view(1, 1, target.height, target.width)
-        usable = tf.grid_sample(valid, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0, 0, 0]
+        usable = tf.grid_sample(valid, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[
+            0, 0, 0
+        ]
         seen = torch.full((target.height * target.width,), torch.inf).to(points)
         seen[fragments.pixel] = fragments.interpolate(camera_vertices[:, 2:])[:, 0]
         column = screen[:, 0].floor().long().clamp(0, target.width - 1)
         row = screen[:, 1].floor().long().clamp(0, target.height - 1)
         near = points[:, 2] < seen[row * target.width + column] + DEPTH_SLACK
         angle = ((facing - 0.2) / 0.5).clamp(0, 1)
-        weight = angle * angle * (3 - 2 * angle) * near * usable * self.gather(skin[:, None])[:, 0] * self.on_face
+        weight = (
+            angle * angle * (3 - 2 * angle) * near * usable * self.gather(skin[:, None])[:, 0] * self.on_face
+        )
         return TexelView(colour[0, :, 0].T, weight)

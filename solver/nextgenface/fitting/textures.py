@@ -1,15 +1,17 @@
 """Stage 3: relief, then per-texel diffuse, specular and roughness maps.
 
-First the surface and the light may explain what the coefficients left over (`relief`); the rest is split into
-skin and shading (`separation`) and the skin's part becomes the diffuse map. Texels no photo sees are completed
-from the mirror side and the statistical texture. Last, all three maps take gradient steps on the photo under the
-guide's regularisers (symmetry, consistency with where they started, smoothness), on valid texels only.
+First the surface and the light may explain what the coefficients left over (`relief`); the rest is split
+into skin and shading (`separation`) and the skin's part becomes the diffuse map. Texels no photo sees are
+completed from the mirror side and the statistical texture. Last, all three maps take gradient steps on the
+photo under the guide's regularisers (symmetry, consistency with where they started, smoothness), on valid
+texels only.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -41,6 +43,9 @@ RELIEF_RATE = 0.15  # mm per step, before smoothing
 RELIEF_WEIGHT = 0.02  # prior against the mean squared code-value error in photo sigmas
 MIRROR_TRUST = 0.7
 RATES = {"diffuse": 0.01, "specular": 0.01, "roughness": 0.01}  # log units, level, roughness
+COARSE = 8  # gloss is refined on a grid this much coarser: one photo shows highlights, not pores
+SYMMETRY_SCALE = 10.0  # per squared difference between a texel's change and its mirror image's
+CONSISTENCY_SCALE = 2e-4  # squared change at which a consistency weight of 1 costs 0.5
 LEVEL_RANGE, ROUGHNESS_RANGE = (0.0, 1.0), (0.15, 0.9)
 ROUGHNESS_STEPS = (0.2, 0.35, 0.5, 0.7)  # glossy light is prefiltered at these and interpolated
 GUIDE = {"photo": 1000.0, "regulariser": 0.2}
@@ -71,12 +76,13 @@ def fit_textures(
     for members in groups(state):
         problem = _TextureProblem(model, views, state, members, config)
         relief_cap = round(RELIEF_SHARE * config.iterStep3)
-        losses += problem.fit_relief(relief_cap, listener)
+        total = config.iterStep3 * len(groups(state))
+        losses += problem.fit_relief(relief_cap, listener, cap, total)
         displacements.append(problem.offsets.detach())
         for photo in problem.photometric.photos:
             environments[photo.index] = photo.environment
         problem.separate()
-        outcome, done = problem.refine(config.iterStep3 - relief_cap, listener)
+        outcome, done = problem.refine(config.iterStep3 - relief_cap, listener, cap + relief_cap, total)
         losses += outcome
         converged &= done
         maps.append(problem.maps())
@@ -99,7 +105,9 @@ def fit_textures(
 class _TextureProblem:
     """Stage 3 of one identity."""
 
-    def __init__(self, model: FaceModel, views: list[View], state: FaceState, members: list[int], config: Config) -> None:
+    def __init__(
+        self, model: FaceModel, views: list[View], state: FaceState, members: list[int], config: Config
+    ) -> None:
         self.config = config
         self.photometric = PhotometricProblem(model, views, state, members, config)
         self.white = self.photometric.white
@@ -121,7 +129,9 @@ class _TextureProblem:
         base = self.white.vertices(p.z_shape, p.z_expression[k])
         return base + offsets[:, None] * vertex_normals(base, self.white.faces)
 
-    def fit_relief(self, cap: int, listener: Listener) -> list[float]:
+    def fit_relief(
+        self, cap: int, listener: Listener, first: int = 0, total: int | None = None
+    ) -> list[float]:
         """Let the surface and the light explain the photos; returns the losses."""
         p = self.photometric
         p.trace()
@@ -147,7 +157,8 @@ class _TextureProblem:
 
         outcome = run_steps(
             "textures", cap, step, lambda: self.relief.raw.detach().clone(), listener,
-            settle=int(0.6 * cap) + 1,
+            settle=int(0.6 * cap) + 1, first=first, total=total,
+            preview=self._preview(listener), preview_every=1,
         )  # fmt: skip
         with torch.no_grad():
             self.relief.raw.copy_(outcome.best)
@@ -159,7 +170,10 @@ class _TextureProblem:
         """Take a relief over and solve the light for it."""
         p = self.photometric
         self.offsets = offsets
-        p.relief = [self.vertices(k, offsets) - self.white.vertices(p.z_shape, p.z_expression[k]) for k in range(len(p.photos))]
+        p.relief = [
+            self.vertices(k, offsets) - self.white.vertices(p.z_shape, p.z_expression[k])
+            for k in range(len(p.photos))
+        ]
         for k, photo in enumerate(p.photos):
             photo.environment = p.solve_light(k, photo.targets[level])
 
@@ -171,7 +185,9 @@ class _TextureProblem:
         camera = pose.camera_space(self.vertices(k, offsets))
         colour, level = w.colour(p.z_albedo), p.level()
         shading = shade_vertices(camera, w.faces, photo.environment, colour, w.roughness, photo.transfer)
-        fragments = rasterize(pose.screen(camera.detach()), camera[:, 2].detach(), w.faces, target.height, target.width)
+        fragments = rasterize(
+            pose.screen(camera.detach()), camera[:, 2].detach(), w.faces, target.height, target.width
+        )
         gloss = shading.glossy * specular_reflectance(level, w.roughness, shading.cos_view)[:, None]
         values = fragments.interpolate(torch.cat([shading.diffuse * colour + gloss], 1))
         # grey: colour errors are not the surface's fault
@@ -184,7 +200,7 @@ class _TextureProblem:
 
     @torch.no_grad()
     def separate(self) -> None:
-        """Split what is left into skin and shading; set the diffuse map, its confidence and the references."""
+        """Split what is left into skin and shading; set the diffuse map and its confidence."""
         p, w, texels = self.photometric, self.white, self.texels
         n = texels.resolution
         colour = w.colour(p.z_albedo)
@@ -213,7 +229,9 @@ class _TextureProblem:
         mirrored, theirs = seen[texels.mirror], own[texels.mirror] * MIRROR_TRUST * (1 - own)
         change = (seen * own + mirrored * theirs) / (own + theirs).clamp(min=1e-4)
         trust = (own + theirs).clamp(max=1.0)
-        trust = blur(trust.view(n, n, 1), texels.on_face.view(n, n).float(), 4.0 / size).view(-1, 1).clamp(0, 1)
+        trust = (
+            blur(trust.view(n, n, 1), texels.on_face.view(n, n).float(), 4.0 / size).view(-1, 1).clamp(0, 1)
+        )
         self.base = base
         self.change = change * trust
         self.confidence = own[:, 0]
@@ -252,17 +270,23 @@ class _TextureProblem:
         uv = values[:, 4:6]
         grid = torch.stack([uv[:, 0] * 2 - 1, (1 - uv[:, 1]) * 2 - 1], 1)
         weight = values[:, 6] * target.valid[fragments.pixel] * ((values[:, 3] - 0.1) / 0.4).clamp(0, 1)
-        return _Pixels(target.encoded[fragments.pixel], weight, grid, values[:, :3], torch.stack(glossy), values[:, 3])
+        return _Pixels(
+            target.encoded[fragments.pixel], weight, grid, values[:, :3], torch.stack(glossy), values[:, 3]
+        )
 
-    def refine(self, cap: int, listener: Listener) -> tuple[list[float], bool]:
+    def refine(
+        self, cap: int, listener: Listener, first: int = 0, total: int | None = None
+    ) -> tuple[list[float], bool]:
         """Gradient steps on all three maps; returns the losses and whether they converged."""
         pixels = [self._pixels(k) for k in range(len(self.photometric.photos))]
+        n = self.texels.resolution
+        grid = max(4, n // COARSE)
+        coarse = torch.zeros(1, 1, grid, grid).to(self.base)
         texture = {
-            "diffuse": self.change.clone(),
-            "specular": self.level.clone(),
-            "roughness": self.roughness.clone(),
+            "diffuse": torch.zeros_like(self.change),
+            "specular": coarse.clone(),
+            "roughness": coarse.clone(),
         }
-        start = {name: value.clone() for name, value in texture.items()}
         for value in texture.values():
             value.requires_grad_()
         optimiser = torch.optim.Adam([{"params": [v], "lr": RATES[k]} for k, v in texture.items()], eps=1e-6)
@@ -270,9 +294,10 @@ class _TextureProblem:
         def step(i: int) -> float:
             optimiser.zero_grad(set_to_none=True)
             with torch.enable_grad():
-                loss = GUIDE["regulariser"] * self._regulariser(texture, start)
+                moved = self._moved(texture)
+                loss = GUIDE["regulariser"] * self._regulariser(moved)
                 for photo in pixels:
-                    loss = loss + GUIDE["photo"] * self._error(photo, texture) / len(pixels)
+                    loss = loss + GUIDE["photo"] * self._error(photo, moved) / len(pixels)
                 loss.backward()
             for group in optimiser.param_groups:
                 group["lr"] *= 0.985
@@ -281,50 +306,85 @@ class _TextureProblem:
 
         outcome = run_steps(
             "textures", cap, step, lambda: {k: v.detach().clone() for k, v in texture.items()}, listener,
-            patience=8, tolerance=3e-3,
+            patience=8, tolerance=3e-3, first=first, total=total,
+            preview=self._preview(listener), preview_every=1,
         )  # fmt: skip
-        self.change = outcome.best["diffuse"]
-        self.level = outcome.best["specular"].clamp(*LEVEL_RANGE)
-        self.roughness = outcome.best["roughness"].clamp(*ROUGHNESS_RANGE)
+        moved = self._moved(outcome.best)
+        self.change = self.change + moved["diffuse"]
+        self.level = (self.level + moved["specular"]).clamp(*LEVEL_RANGE)
+        self.roughness = (self.roughness + moved["roughness"]).clamp(*ROUGHNESS_RANGE)
         return outcome.losses, outcome.converged
 
-    def _error(self, photo: _Pixels, texture: dict[str, Tensor]) -> Tensor:
+    def _preview(self, listener: Listener) -> Callable[[int], None]:
+        return lambda i: listener.preview("textures", i, self.photometric.preview)
+
+    def _moved(self, texture: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Changes of the maps (T*T, C): log diffuse as it is, gloss and roughness from their coarse grids."""
+        n = self.texels.resolution
+        fine = {
+            name: tf.interpolate(texture[name], (n, n), mode="bilinear", align_corners=False).view(-1, 1)
+            for name in ("specular", "roughness")
+        }
+        return {"diffuse": texture["diffuse"], **fine}
+
+    def _error(self, photo: _Pixels, moved: dict[str, Tensor]) -> Tensor:
         """Mean robust absolute code-value error of the textured face."""
         n = self.texels.resolution
-        stack = torch.cat([self.base * texture["diffuse"].exp(), texture["specular"], texture["roughness"]], 1)
+        diffuse = self.base * (self.change + moved["diffuse"]).exp()
+        stack = torch.cat([diffuse, self.level + moved["specular"], self.roughness + moved["roughness"]], 1)
         sampled = tf.grid_sample(
-            stack.T.view(1, -1, n, n), photo.uv[None, :, None], mode="bilinear", align_corners=False, padding_mode="border"
+            stack.T.view(1, -1, n, n),
+            photo.uv[None, :, None],
+            mode="bilinear",
+            align_corners=False,
+            padding_mode="border",
         )[0, :, :, 0].T
-        colour, level, rough = sampled[:, :3], sampled[:, 3].clamp(*LEVEL_RANGE), sampled[:, 4].clamp(*ROUGHNESS_RANGE)
+        colour, level, rough = (
+            sampled[:, :3],
+            sampled[:, 3].clamp(*LEVEL_RANGE),
+            sampled[:, 4].clamp(*ROUGHNESS_RANGE),
+        )
         steps = torch.tensor(ROUGHNESS_STEPS).to(rough)
         upper = torch.searchsorted(steps, rough.detach().contiguous()).clamp(1, len(steps) - 1)
         share = ((rough - steps[upper - 1]) / (steps[upper] - steps[upper - 1])).clamp(0, 1)[:, None]
         rows = torch.arange(len(rough), device=rough.device)
         glossy = photo.glossy[upper - 1, rows] * (1 - share) + photo.glossy[upper, rows] * share
-        radiance = colour * photo.diffuse + glossy * specular_reflectance(level, rough, photo.cos_view)[:, None]
+        radiance = (
+            colour * photo.diffuse + glossy * specular_reflectance(level, rough, photo.cos_view)[:, None]
+        )
         gap = encode(radiance) - photo.encoded
         squared = (gap.detach() ** 2).mean(1)
         weight = photo.weight / (1 + squared / ROBUST_SCALE**2)
         return (weight[:, None] * (gap**2 + 1e-6).sqrt()).sum() / (3 * weight.sum()).clamp(min=1.0)
 
-    def _regulariser(self, texture: dict[str, Tensor], start: dict[str, Tensor]) -> Tensor:
+    def _regulariser(self, changes: dict[str, Tensor]) -> Tensor:
         """The guide's texture terms, as means over valid texels (units of base colour, level, roughness)."""
         c = self.config
         n = self.texels.resolution
         valid = self.texels.on_face
         weights = {
-            "diffuse": (c.weightDiffuseSymmetryReg, c.weightDiffuseConsistencyReg, c.weightDiffuseSmoothnessReg),
-            "specular": (c.weightSpecularSymmetryReg, c.weightSpecularConsistencyReg, c.weightSpecularSmoothnessReg),
-            "roughness": (c.weightRoughnessSymmetryReg, c.weightRoughnessConsistencyReg, c.weightRoughnessSmoothnessReg),
+            "diffuse": (
+                c.weightDiffuseSymmetryReg,
+                c.weightDiffuseConsistencyReg,
+                c.weightDiffuseSmoothnessReg,
+            ),
+            "specular": (
+                c.weightSpecularSymmetryReg,
+                c.weightSpecularConsistencyReg,
+                c.weightSpecularSmoothnessReg,
+            ),
+            "roughness": (
+                c.weightRoughnessSymmetryReg,
+                c.weightRoughnessConsistencyReg,
+                c.weightRoughnessSmoothnessReg,
+            ),
         }
         total = torch.zeros(()).to(self.base)
         for name, (symmetry, consistency, smoothness) in weights.items():
-            moved = texture[name] - start[name]
-            if name == "diffuse":
-                moved = moved * self.base
+            moved = changes[name] * self.base if name == "diffuse" else changes[name]
             other = moved[self.texels.mirror]
-            total = total + symmetry * ((moved - other)[valid] ** 2).mean() * 10
-            total = total + consistency * (moved[valid] ** 2 + 1e-8).sqrt().mean()
+            total = total + symmetry * ((moved - other)[valid] ** 2).mean() * SYMMETRY_SCALE
+            total = total + consistency * (moved[valid] ** 2).mean() / (2 * CONSISTENCY_SCALE)
             grid = moved.view(n, n, -1)
             inside = valid.view(n, n, 1)
             dx = (grid[:, 1:] - grid[:, :-1]) * (inside[:, 1:] & inside[:, :-1])
@@ -342,4 +402,3 @@ class _TextureProblem:
             self.roughness.view(n, n, 1),
             self.confidence.view(n, n),
         )
-

@@ -31,6 +31,12 @@ class Fragments:
     height: int
     width: int
 
+    def subset(self, rows: Tensor) -> Fragments:
+        """The fragments with these row numbers."""
+        return Fragments(
+            self.pixel[rows], self.face[rows], self.corners[rows], self.weights[rows], self.height, self.width
+        )
+
     def interpolate(self, attribute: Tensor) -> Tensor:
         """Vertex attribute (V, C) -> (N, C) at the covered pixels."""
         picked = attribute.index_select(0, self.corners.reshape(-1)).view(*self.corners.shape, -1)

@@ -232,40 +232,57 @@ def test_given_normals_replace_those_of_the_mesh_and_have_gradients() -> None:
     assert turned.grad is not None and turned.grad[transfer.used].abs().sum() > 0
 
 
-def test_diffuse_picture_of_the_mean_face_agrees_with_the_path_tracer() -> None:
-    """Clay of albedo 0.5 under a soft lamp from the side, interreflections included."""
+def test_pictures_of_the_mean_face_agree_with_the_path_tracer() -> None:
+    """Clay of albedo 0.5 with interreflections, and a coat of gloss on black, under a soft lamp at the side."""
     mi = pytest.importorskip("mitsuba")
     from nextgenface.rendering import pathtracer
     from nextgenface.rendering.llvm import activate, select_variant
-    from nextgenface.rendering.mitsuba_scene import CAMERA_FROM_LIGHT, Environment, Geometry, SceneCamera
+    from nextgenface.rendering.mitsuba_scene import (
+        CAMERA_FROM_LIGHT,
+        Environment,
+        Geometry,
+        SceneCamera,
+        Textures,
+    )
 
     model = trimmed_model()
     face = whiten(model, "cpu")
     environment = lamp((0.8, 0.3, 0.5))
-    transfer = deferred.trace_transfer(face.neutral, face.faces, _pose())
-    drawing = _draw(face.neutral, face.faces, transfer, environment)
-    mine = drawing.fragments.picture(0.5 * drawing.diffuse_light).numpy()
-    skin = drawing.fragments.picture(drawing.fragments.interpolate(face.skin[:, None]))[..., 0].numpy() > 0.95
     pose = _pose()
+    transfer = deferred.trace_transfer(face.neutral, face.faces, pose)
+    drawing = _draw(face.neutral, face.faces, transfer, environment)
+    skin = drawing.fragments.picture(drawing.fragments.interpolate(face.skin[:, None]))[..., 0].numpy() > 0.95
+    matte = drawing.fragments.picture(0.5 * drawing.diffuse_light).numpy()
+    vertex_camera = pose.camera_space(face.neutral)
+    black, rough = torch.full_like(face.neutral, 1e-3), torch.full((len(face.neutral),), 0.5)
+    shading = deferred.shade_vertices(vertex_camera, face.faces, environment, black, rough, transfer)
+    level = torch.full_like(rough, 0.5)
+    coat = deferred.draw_vertices(
+        vertex_camera, face.faces, pose.screen(vertex_camera), (96, 96), shading, black, level, rough
+    )
+    glossy = coat.fragments.picture(coat.radiance).numpy()
     k = np.array([[300.0, 0, 48], [0, 300, 48], [0, 0, 1]])
     camera = SceneCamera(k, pose.rotation.numpy(), pose.translation.numpy(), 96, 96)
     light = Environment(lobes_to_map(environment, 64).numpy(), pose.rotation.numpy().T @ CAMERA_FROM_LIGHT)
+    geometry = Geometry(face.neutral.numpy(), model.faces, model.uv)
+    maps = Textures(np.full((4, 4, 3), 1e-3), np.full((4, 4, 1), 0.5), np.full((4, 4, 1), 0.5))
     previous = mi.variant()
     activate(select_variant("cpu"))
     try:
-        traced = pathtracer.render_illumination(
-            Geometry(face.neutral.numpy(), model.faces, model.uv),
-            camera,
-            light,
-            max_samples=96,
-            noise_level=0.01,
+        clay = pathtracer.render_illumination(geometry, camera, light, max_samples=96, noise_level=0.01)
+        coated = pathtracer.render_final(
+            geometry, maps, camera, light, max_samples=128, noise_level=0.02, max_depth=2
         )
     finally:
         if previous:
             mi.set_variant(previous)
-    both = skin & (traced.alpha > 0.99)
+    both = skin & (clay.alpha > 0.99)
     assert both.sum() > 1500
-    ratio = mine[both].mean(-1) / traced.rgb[both].mean(-1)
+    ratio = matte[both].mean(-1) / clay.rgb[both].mean(-1)
     assert 0.97 < np.median(ratio) < 1.03
     low, high = np.quantile(ratio, [0.1, 0.9])
     assert low > 0.9 and high < 1.1
+    # gloss is prefiltered with a symmetric lobe: the same places shine, about as much
+    mine, theirs = glossy[both].mean(-1), coated.rgb[both].mean(-1)
+    assert 0.85 < mine.mean() / theirs.mean() < 1.15
+    assert np.corrcoef(mine, theirs)[0, 1] > 0.95

@@ -233,7 +233,7 @@ def test_given_normals_replace_those_of_the_mesh_and_have_gradients() -> None:
 
 
 def test_pictures_of_the_mean_face_agree_with_the_path_tracer() -> None:
-    """Clay of albedo 0.5 with interreflections, and a coat of gloss on black, under a soft lamp at the side."""
+    """Clay with interreflections, and a coat of gloss on black, under a soft lamp at the side."""
     mi = pytest.importorskip("mitsuba")
     from nextgenface.rendering import pathtracer
     from nextgenface.rendering.llvm import activate, select_variant

@@ -1,13 +1,14 @@
 """`make demo`: a portrait in the public domain becomes a lit, textured head in a .blend file.
 
-Everything goes to out/demo/: the photo, the results folder, demo.blend, and the Cycles picture from the
-photo's camera, also beside the photo.
+Everything goes to out/demo/: the photo, the results folder, demo.blend, the Cycles picture from the photo's
+camera, and compare.png with the photo and the head close up.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -24,24 +25,26 @@ from skimage import data
 Image.fromarray(data.astronaut()).save(sys.argv[1])
 """
 
+# Four close-ups of the same part of the picture: the photo, Cycles over the photo, turned, in another light.
 COMPARE = """
-import sys
+import json, sys
 from PIL import Image
-photo, picture = (Image.open(path).convert("RGBA") for path in sys.argv[1:3])
-height = max(photo.height, picture.height)
-gap = height // 64
-parts = [
-    part.resize((round(part.width * height / part.height), height), Image.LANCZOS)
-    for part in (photo, picture)
-]
-sheet = Image.new("RGBA", (sum(part.width for part in parts) + gap, height), (255, 255, 255, 255))
-x = 0
-for part in parts:
-    sheet.alpha_composite(part, (x, 0))
-    x += part.width + gap
-sheet.convert("RGB").save(sys.argv[3])
+photo = Image.open(sys.argv[1]).convert("RGB")
+folder, target = sys.argv[2:4]
+frame = json.load(open(folder + "/frame.json"))
+heads = [Image.open(f"{folder}/{name}.png").convert("RGBA") for name in ("photo", "turned", "relit")]
+size = heads[0].size
+box = (frame["left"] * photo.width, frame["top"] * photo.height)
+box += (frame["right"] * photo.width, frame["bottom"] * photo.height)
+photo = photo.resize(size, Image.LANCZOS, box=box).convert("RGBA")
+panels = [photo, Image.alpha_composite(photo, heads[0])]
+panels += [Image.alpha_composite(Image.new("RGBA", size, (34, 36, 40, 255)), head) for head in heads[1:]]
+gap = size[1] // 70
+sheet = Image.new("RGB", (4 * size[0] + 3 * gap, size[1]), (255, 255, 255))
+for i, panel in enumerate(panels):
+    sheet.paste(panel.convert("RGB"), (i * (size[0] + gap), 0))
+sheet.save(target, optimize=True)
 """
-
 
 def main(arguments: list) -> int:
     """Run the demo; returns the exit code of the step that failed, else 0."""
@@ -50,6 +53,9 @@ def main(arguments: list) -> int:
     parser.add_argument("--photo", type=Path, help="another photo than the astronaut's")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="an option of the solver"
+    )
+    parser.add_argument(
+        "--update-readme-picture", action="store_true", help="make compare.png docs/images/demo.png, too"
     )
     options = parser.parse_args(arguments)
     blenders = environments.made_blenders()
@@ -78,10 +84,17 @@ def main(arguments: list) -> int:
     if code != 0:
         say(f"The demo stopped (code {code}); what went wrong stands above.")
         return code
-    subprocess.run([solver, "-c", COMPARE, str(photo), str(picture), str(sheet)], check=True)
+    say("Drawing close-ups")
+    close_ups = output / "close-ups"
+    command = [blender, str(ROOT / "tools" / "demo_pictures.py"), str(blend), str(close_ups)]
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    subprocess.run([solver, "-c", COMPARE, str(photo), str(close_ups), str(sheet)], check=True)
+    if options.update_readme_picture:
+        shutil.copyfile(str(sheet), str(ROOT / "docs" / "images" / "demo.png"))
     say("\nDone in %.0f s:" % (time.time() - started))
     say("  the scene, to open in Blender      " + str(blend))
-    say("  photo beside Cycles' picture       " + str(sheet))
+    say("  Cycles' picture from its camera    " + str(picture))
+    say("  photo, head, turned, relit         " + str(sheet))
     say("  maps, mesh, light, checkpoints     " + str(output / "results" / photo.stem))
     return 0
 

@@ -90,6 +90,18 @@ def test_the_tone_obeys_the_priors() -> None:
     assert brown[0] > brown[2] and brown.mean() < -0.15
 
 
+def test_the_split_is_the_most_probable_one() -> None:
+    """With the product p known for sure: argmin over t of t'Pt + |J (p - t)|^2, J the prior on the light."""
+    zero = torch.zeros(len(_white().diffuse_sd))
+    product = torch.tensor([-0.55, -0.65, -0.7])
+    tone, _ = _tone(_samples(zero, specular=0.0, gain=product))
+    mean = torch.full((3, 3), 1 / 3)
+    rows = torch.cat([mean[:1] / reflectance.EXPOSURE_SD, (torch.eye(3) - mean) / reflectance.CAST_SD])
+    light = rows.T @ rows
+    expected = torch.linalg.solve(ToneCurve(_white()).precision + light, light @ product)
+    assert (tone - expected).abs().max() < 0.08, (tone, expected)
+
+
 def test_photos_without_bare_skin_say_nothing_about_tone() -> None:
     zero = torch.zeros(len(_white().diffuse_sd))
     photo = _samples(zero, gain=torch.full((3,), -0.6))

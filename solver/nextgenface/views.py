@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nextgenface.colour import encode_8bit
 from nextgenface.config import Config
 from nextgenface.landmarks.types import Landmarks
+from nextgenface.personmask import person_mask
 from nextgenface.photos import Photo
 
 log = logging.getLogger(__name__)
@@ -106,7 +108,7 @@ class View:
     `image` (S, S, 3) float32 linear Rec.709; `valid` (S, S) float32 0..1, the photo's transparency and 0
     beyond its border. `photo_width`, `photo_height`: pixels of the whole photo. `focal`: fitted pixels, a
     start value with the log-normal deviation `focal_prior_sigma` (0 = known, keep it); `focal_source` says
-    who knew. `landmarks`: fitted pixels.
+    who knew. `landmarks`: fitted pixels. `person` (S, S) 0..1: where a person is; None = not known.
     """
 
     name: str
@@ -119,6 +121,7 @@ class View:
     focal_prior_sigma: float
     focal_source: str
     landmarks: Landmarks
+    person: NDArray[np.float32] | None = None
 
     @property
     def size(self) -> int:
@@ -169,6 +172,7 @@ def face_view(photo: Photo, landmarks: Landmarks, config: Config, size: int | No
         sigma,
         source,
         landmarks.transformed(crop),
+        person_mask(encode_8bit(image)),
     )
 
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
+from torch.nn import functional as tf
 
 from ..config import Config
 from ..events import Listener
@@ -49,10 +51,17 @@ EFFECTIVE_PIXELS = 1e4  # independent pixels a full face is worth
 REFLECTANCE_PIXELS = 1500.0  # the same for skin colour: shading errors are broad and would turn into skin
 ROBUST_SCALE = 0.15  # code-value difference at which a pixel counts half
 GLOSS_RANGE = (0.5, 2.0)
+AGREEMENT_SCALE = (
+    0.09  # root-mean-square code-value difference of a neighbourhood at which it counts a quarter
+)
+AGREEMENT_REACH = 0.012  # of the picture's height
+BORDER_SIGMA = 0.04  # of the inter-ocular distance: how far the face may reach beyond the person's outline
+BORDER_POINTS = 300.0  # independent points the outline is worth
 LIGHT_EVERY = 12
 LIGHT_SAMPLES = 4000
-LEVELS = ((0.0, 0.25), (0.35, 0.5), (0.75, 1.0))  # (share of the steps, resolution) - coarse to fine
-GEOMETRY_FROM = 0.06  # share of the steps after which geometry joins
+LEVELS = ((0.0, 0.25), (0.35, 0.5), (0.75, 1.0))  # (share of the planned steps, resolution) - coarse to fine
+PLANNED_SHARE = 0.45  # of iterStep2: the schedule below; the rest is reserve for slow photos
+GEOMETRY_FROM = 0.06  # share of the planned steps after which geometry joins
 RATES = {"shape": 0.05, "expression": 0.05, "turn": 0.002, "shift": 0.4}
 DEFAULT_WEIGHT = 0.001  # the guide's weights are relative to their defaults
 
@@ -74,6 +83,7 @@ class _Photo:
     mark_weight: Tensor
     mark_vertices: Tensor
     mark_scale: float
+    outside: Tensor | None = None  # (1, 1, H, W) pixels to the person, 0 inside; None = not known
     transfer: Transfer | None = None
 
 
@@ -125,6 +135,7 @@ class PhotometricProblem:
             tensor(weight),
             torch.as_tensor(home[kept], device=device),
             max(float(((marks.max(0) - marks.min(0)) ** 2).sum() ** 0.5) * 0.36, 1.0),
+            _outside(view, device),
         )
 
     # ---- parts of the picture -------------------------------------------------------------------------
@@ -168,11 +179,18 @@ class PhotometricProblem:
         )
 
     def pixel_weights(self, k: int, target: Target, fragments: Fragments, residual: Tensor) -> Tensor:
-        """(N,) weights: where skin is seen, unclipped, and not far off (hair, glasses, hands, highlights)."""
-        skin = fragments.interpolate(self.white.skin[:, None])[:, 0].detach()
+        """(N,) weights: where skin is seen, unclipped, and not far off (hair, glasses, hands, highlights).
+
+        Skin that hair often covers (forehead, temples) counts only where its neighbourhood agrees with the
+        fit, or strands of hair would be fitted as dark skin.
+        """
+        values = fragments.interpolate(torch.stack([self.white.skin, self.white.core], 1)).detach()
         squared = (residual.detach() ** 2).mean(1)
         robust = 1 / (1 + squared / ROBUST_SCALE**2) ** 2
-        return skin * target.valid[fragments.pixel] * robust
+        weight = values[:, 0] * target.valid[fragments.pixel] * robust
+        around = neighbourhood(fragments, squared, values[:, 0], AGREEMENT_REACH * target.height)
+        agreement = 1 / (1 + around / AGREEMENT_SCALE**2) ** 2
+        return weight * (values[:, 1] + (1 - values[:, 1]) * agreement)
 
     # ---- losses ---------------------------------------------------------------------------------------
 
@@ -201,6 +219,19 @@ class PhotometricProblem:
             loss = loss + (p.mark_weight * 9 * squared / (9 + squared)).sum()
         return 0.5 * loss
 
+    def outline_loss(self, k: int) -> Tensor:
+        """Penalty on vertices of photo k that fall outside the person: half the squared distance, in sigmas."""
+        p, w = self.photos[k], self.white
+        if p.outside is None:
+            return torch.zeros(()).to(w.neutral)
+        pose = self.pose(k)
+        screen = pose.screen(pose.camera_space(w.vertices(self.z_shape, self.z_expression[k])))
+        size = torch.tensor([p.outside.shape[-1], p.outside.shape[-2]]).to(screen)
+        grid = (screen / size * 2 - 1)[None, :, None]
+        gap = tf.grid_sample(p.outside, grid, align_corners=False, padding_mode="border")[0, 0, :, 0]
+        squared = (gap / (BORDER_SIGMA * p.mark_scale)) ** 2
+        return 0.5 * BORDER_POINTS * squared.mean()
+
     def prior(self) -> Tensor:
         """Half the squared z-scores, weighted by the guide's weights relative to their defaults."""
         c = self.config
@@ -215,7 +246,12 @@ class PhotometricProblem:
         total = self.prior()
         weight = self.config.weightLandmarksLossStep2 / DEFAULT_WEIGHT
         for k, p in enumerate(self.photos):
-            total = total + self.photo_loss(k, p.targets[level]) + weight * self.landmark_loss(k)
+            total = (
+                total
+                + self.photo_loss(k, p.targets[level])
+                + weight * self.landmark_loss(k)
+                + self.outline_loss(k)
+            )
         return total
 
     # ---- what is held fixed between updates -----------------------------------------------------------
@@ -380,6 +416,26 @@ class PhotometricProblem:
         return replace(state, **new, sh=lobes_to_sh(new["environment"], math.isqrt(state.sh.shape[1])))
 
 
+def _outside(view: View, device: torch.device) -> Tensor | None:
+    """Distance map (1, 1, H, W), pixels, from the person in a view; None when that is not known."""
+    if view.person is None:
+        return None
+    inside = view.person > 0.5
+    if inside.mean() < 0.05:  # the segmentation saw nobody where landmarks were found
+        return None
+    distance = distance_transform_edt(~inside).astype(np.float32)
+    return torch.from_numpy(distance).to(device)[None, None]
+
+
+def neighbourhood(fragments: Fragments, values: Tensor, weight: Tensor, reach: float) -> Tensor:
+    """Weighted mean of pixel values (N,) over a window of `reach` pixels to each side, (N,)."""
+    size = 2 * max(1, round(reach)) + 1
+    stack = torch.stack([values * weight, weight], 1)
+    picture = fragments.picture(stack).permute(2, 0, 1)[None]
+    blurred = tf.avg_pool2d(picture, size, stride=1, padding=size // 2)[0].reshape(2, -1)[:, fragments.pixel]
+    return blurred[0] / blurred[1].clamp(min=1e-4)
+
+
 def groups(state: FaceState) -> list[list[int]]:
     """Photos that are solved together: all of a shared identity, else each alone."""
     everything = list(range(state.photo_count))
@@ -423,6 +479,7 @@ def _fit_group(
     problem: PhotometricProblem, config: Config, listener: Listener, first: int, total: int
 ) -> Outcome[dict[str, Tensor]]:
     cap = config.iterStep2
+    planned = max(1, round(PLANNED_SHARE * cap))
     parameters = problem.parameters()
     optimiser = torch.optim.Adam([{"params": [p], "lr": RATES[n], "name": n} for n, p in parameters.items()])
     problem.trace()
@@ -431,14 +488,14 @@ def _fit_group(
 
     def step(i: int) -> float:
         nonlocal last_level
-        level = level_at(i, cap)
+        level = level_at(i, planned)
         if level != last_level and i > 0:
             problem.trace()
         if i > 0 and (i % LIGHT_EVERY == 0 or level != last_level):
             problem.solve_lights(level)
         last_level = level
-        cooling = 0.5 * (1 + math.cos(math.pi * i / max(cap, 1))) * 0.9 + 0.1
-        geometry = 1.0 if i >= GEOMETRY_FROM * cap else 0.0
+        cooling = 0.5 * (1 + math.cos(math.pi * min(i / planned, 1.0))) * 0.9 + 0.1
+        geometry = 1.0 if i >= GEOMETRY_FROM * planned else 0.0
         for group in optimiser.param_groups:
             group["lr"] = RATES[group["name"]] * cooling * geometry
         optimiser.zero_grad(set_to_none=True)
@@ -460,7 +517,7 @@ def _fit_group(
         restore=problem.restore,
         patience=15,
         tolerance=2e-3,
-        settle=int(LEVELS[-1][0] * cap) + 1,
+        settle=int(LEVELS[-1][0] * planned) + 1,
         preview=preview,
         preview_every=1,
         first=first,

@@ -31,7 +31,7 @@ from ..rendering.light import lobes_to_sh
 from ..rendering.raster import Fragments, rasterize
 from ..views import View
 from .loop import run_steps
-from .photometric import ROBUST_SCALE, PhotometricProblem, groups
+from .photometric import AGREEMENT_SCALE, ROBUST_SCALE, PhotometricProblem, groups
 from .relief import Relief
 from .separation import blur, skin_part
 from .state import FaceState, StageReport
@@ -42,6 +42,7 @@ RELIEF_SHARE = 0.16  # of iterStep3
 RELIEF_RATE = 0.15  # mm per step, before smoothing
 RELIEF_WEIGHT = 0.02  # prior against the mean squared code-value error in photo sigmas
 MIRROR_TRUST = 0.7
+HAIR_REACH = 3.0  # mm over which texels must agree with the fit to be taken for skin
 RATES = {"diffuse": 0.01, "specular": 0.01, "roughness": 0.01}  # log units, level, roughness
 COARSE = 8  # gloss is refined on a grid this much coarser: one photo shows highlights, not pores
 SYMMETRY_SCALE = 10.0  # per squared difference between a texel's change and its mirror image's
@@ -117,7 +118,7 @@ class _TextureProblem:
             neutral = w.vertices(self.photometric.z_shape, torch.zeros_like(self.photometric.z_expression[0]))
             self.neutral = neutral
         count = len(self.white.neutral)
-        self.relief = Relief(self.white.faces, count, self.white.skin)
+        self.relief = Relief(self.white.faces, count, self.white.skin * (1 - self.white.firm))
         self.offsets = torch.zeros(count, device=state.shape.device)
         self._uv = torch.as_tensor(model.uv, dtype=torch.float32, device=state.shape.device)
 
@@ -208,20 +209,27 @@ class _TextureProblem:
         total = torch.zeros(n * n, 3).to(base)
         mass = torch.zeros(n * n, 1).to(base)
         size = texels.millimetres(self.neutral)
+        inner = texels.gather(w.inner[:, None])
         for k, photo in enumerate(p.photos):
             target = photo.targets[-1]
             shading, camera, fragments = self._shading(k, target)
             level = specular_reflectance(p.level(), w.roughness, shading.cos_view)
             light = texels.gather(torch.cat([shading.diffuse, shading.glossy * level[:, None]], 1))
             normals = vertex_normals(camera, w.faces)
-            view = texels.look_up(camera, normals, p.pose(k, target), fragments, target, w.skin)
+            view = texels.look_up(
+                camera, normals, p.pose(k, target), fragments, target, torch.maximum(w.skin, w.inner)
+            )
             rendered = base * light[:, :3] + light[:, 3:]
             off = ((encode(rendered) - encode(view.colour)) ** 2).mean(1)
             weight = view.weight / (1 + off / (2 * ROBUST_SCALE) ** 2) ** 2
+            weight = weight * self._agreement(off, view.weight, size)
             observed = (view.colour - light[:, 3:]).clamp(min=0.002) / light[:, :3].clamp(min=0.01)
             residual = (observed / base.clamp(min=0.004)).log().clamp(-1.5, 1.0)
             residual = residual * (weight[:, None] > 0.01)
             skin = skin_part(residual.view(n, n, 3), weight.view(n, n), size).view(-1, 3)
+            # eyes and teeth are taken as they look: nobody relights an iris
+            skin = skin + inner * (residual - skin)
+            weight = weight + inner[:, 0] * (view.weight - weight)
             total += skin * weight[:, None]
             mass += weight[:, None]
         seen = total / mass.clamp(min=1e-4)
@@ -237,6 +245,13 @@ class _TextureProblem:
         self.confidence = own[:, 0]
         self.level = texels.gather(p.level()[:, None])
         self.roughness = texels.gather(w.roughness[:, None])
+
+    def _agreement(self, squared: Tensor, seen: Tensor, size: float) -> Tensor:
+        """(T*T,) 0 where the neighbourhood of a texel on forehead or temples looks like hair, else 1."""
+        n = self.texels.resolution
+        around = blur(squared.view(n, n, 1), seen.view(n, n), HAIR_REACH / size).view(-1)
+        core = self.texels.gather(self.white.core[:, None])[:, 0]
+        return core + (1 - core) / (1 + around / AGREEMENT_SCALE**2) ** 2
 
     def _shading(self, k: int, target: Target) -> tuple[Shading, Tensor, Fragments]:
         p, w = self.photometric, self.white

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ..facemodel.model import FaceModel
@@ -29,6 +30,9 @@ class WhitenedModel:
     faces: Tensor  # (F, 3)
     skin: Tensor  # (V,) 0..1, where a photo is compared with the model
     bare: Tensor  # (V,) 0..1, skin without brows and lips
+    core: Tensor  # (V,) 0..1, skin that hair hardly ever covers
+    inner: Tensor  # (V,) 0..1, eyeballs and the inside of the mouth
+    firm: Tensor  # (V,) 0..1, 1 on and near lids and lips, which must keep fitting eyes and teeth
     shape_sd: Tensor  # (K,)
     expression_sd: Tensor  # (E,)
     diffuse_sd: Tensor  # (A,)
@@ -79,6 +83,9 @@ def whiten(model: FaceModel, device: str | torch.device) -> WhitenedModel:
     for name in ("brows", "lips", "lids", "nostrils"):
         if name in model.regions:
             bare = bare * (1 - np.clip(model.regions[name], 0, 1))
+    inner = np.zeros(model.vertex_count, np.float32)
+    for name in ("eyes", "mouth"):
+        inner = np.maximum(inner, np.clip(model.regions.get(name, inner), 0, 1))
     return WhitenedModel(
         neutral=tensor(model.shape_mean + model.expression_mean),
         shape=basis(model.shape_basis, model.shape_variance),
@@ -91,7 +98,30 @@ def whiten(model: FaceModel, device: str | torch.device) -> WhitenedModel:
         faces=torch.as_tensor(model.faces, dtype=torch.int64, device=device),
         skin=tensor(skin),
         bare=tensor(bare),
+        inner=tensor(inner),
+        firm=tensor(_near(model, inner)),
+        core=tensor(skin * _below_hair(model)),
         shape_sd=tensor(np.sqrt(model.shape_variance)),
         expression_sd=tensor(np.sqrt(model.expression_variance)),
         diffuse_sd=tensor(np.sqrt(model.diffuse_variance)),
     )
+
+
+def _below_hair(model: FaceModel) -> np.ndarray:
+    """(V,) 1 from a little above the brows downwards and in front of the temples, softly 0 elsewhere."""
+    brows = model.regions.get("brows")
+    y, z = model.shape_mean[:, 1], model.shape_mean[:, 2]
+    if brows is None or not (brows > 0.5).any():
+        return np.ones(model.vertex_count, np.float32)
+    seen = brows > 0.5
+    top, back = float(y[seen].max()) + 8.0, float(z[seen].min()) - 12.0
+    soft = np.clip((top - y) / 6.0, 0, 1) * np.clip((z - back) / 8.0, 0, 1)
+    return soft.astype(np.float32)
+
+
+def _near(model: FaceModel, region: np.ndarray, reach: float = 9.0) -> np.ndarray:
+    """(V,) 1 at the vertices of a region, falling off smoothly over `reach` mm around it."""
+    if not (region > 0.5).any():
+        return np.zeros(model.vertex_count, np.float32)
+    distance = cKDTree(model.shape_mean[region > 0.5]).query(model.shape_mean)[0]
+    return np.exp(-((distance / reach) ** 2)).astype(np.float32)

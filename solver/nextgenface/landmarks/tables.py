@@ -36,6 +36,21 @@ IBUG68_MIRROR: NDArray[np.int64] = np.array(
 EYE_CORNERS = {"mediapipe": (33, 263), "ibug68": (36, 45)}
 """Scheme -> outer corners of the right and the left eye (image left, image right on an upright head)."""
 
+_MEDIAPIPE_EYES = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
+_MEDIAPIPE_BROWS = (70, 63, 105, 66, 107, 46, 53, 52, 65, 55)
+_MEDIAPIPE_LIPS = (
+    78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95,
+    61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146,
+)  # fmt: skip
+
+
+def feature_points(scheme: str) -> NDArray[np.int64]:
+    """Landmarks on lid edges, brows and lip contours, which a detector sees as edges in the picture."""
+    if scheme == "ibug68":
+        return np.array([*range(17, 27), *range(36, 68)], dtype=np.int64)
+    one_side = np.array(_MEDIAPIPE_EYES + _MEDIAPIPE_BROWS, dtype=np.int64)
+    return np.concatenate([one_side, mediapipe_mirror()[one_side], np.array(_MEDIAPIPE_LIPS, dtype=np.int64)])
+
 
 @lru_cache(maxsize=1)
 def mediapipe_mirror() -> NDArray[np.int64]:

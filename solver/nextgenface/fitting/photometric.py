@@ -346,7 +346,7 @@ class PhotometricProblem:
         colour = w.colour(self.z_albedo)[t.used]
         bounce = 1 + bounce_gain(colour, t).mean(1, keepdim=True)
         gloss = specular_reflectance(self.level()[t.used], w.roughness[t.used], cos_view)
-        diffuse = diffuse_factors(normals, t) @ t.lobes * bounce
+        diffuse = diffuse_factors(normals, t) @ t.lobes * bounce * (1 - gloss[:, None])
         glossy = glossy_factors(normals, view, w.roughness[t.used], t) @ t.lobes * gloss[:, None]
         zeros = torch.zeros(len(camera), diffuse.shape[1]).to(camera)
         return zeros.index_copy(0, t.used, diffuse), zeros.index_copy(0, t.used, glossy)

@@ -295,8 +295,9 @@ class Pipeline:
         lit = fragments.interpolate(
             torch.cat([shading.diffuse, shading.glossy, shading.cos_view[:, None]], 1)
         )
-        gloss = lit[:, 3:6] * specular_reflectance(gloss_level, roughness, lit[:, 6])[:, None]
-        return fragments.picture(torch.cat([base * lit[:, :3] + gloss, coverage], 1))
+        reflected = specular_reflectance(gloss_level, roughness, lit[:, 6])[:, None]
+        radiance = base * lit[:, :3] * (1 - reflected) + lit[:, 3:6] * reflected
+        return fragments.picture(torch.cat([radiance, coverage], 1))
 
     def _transfer(self, camera: Tensor, pose: Pose, index: int) -> Transfer:
         """Shadows of a photo's mesh, traced again only when it has moved."""

@@ -8,6 +8,7 @@ without that, identity is pulled further from the truth than the mean face is (m
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -116,24 +117,24 @@ class _Problem:
         self.target = marks.points[chosen].astype(np.float64)
         self.depth = None if marks.depth is None else marks.depth[chosen].astype(np.float64)
         self.principal = principal
-        size = np.linalg.norm(np.ptp(self.target, axis=0))
+        size = float(np.linalg.norm(np.ptp(self.target, axis=0)))
         self.scale = max(size * 0.36, 1.0)  # the eyes' distance is about 0.36 of a face box's diagonal
         self.weight = np.sqrt(landmark_weights(marks)[chosen])
         self.focal_prior = float(np.log(view.focal))
         self.focal_sigma = float(view.focal_prior_sigma)
 
     def residual(self, u: _Unknowns) -> Array:
-        camera = self._camera(u)
+        camera = self.camera(u)
         return self._residual(u, camera)
 
     def _points(self, u: _Unknowns) -> Array:
         return self.rows.mean + self.rows.shape @ u.shape + self.rows.expression @ u.expression
 
-    def _camera(self, u: _Unknowns) -> Array:
+    def camera(self, u: _Unknowns) -> Array:
         return self._points(u) @ u.rotation.T + u.translation
 
     def _residual(self, u: _Unknowns, camera: Array) -> Array:
-        focal = np.exp(u.log_focal)
+        focal = math.exp(u.log_focal)
         screen = focal * camera[:, :2] / camera[:, 2:] + self.principal
         parts = [((screen - self.target) / (LANDMARK_SIGMA * self.scale) * self.weight[:, None]).ravel()]
         if self.depth is not None:
@@ -155,9 +156,19 @@ class _Problem:
             out.append(1.0 / (1.0 + squared / 9.0) ** 2)
         return np.concatenate(out)
 
+    def robust_loss(self, residual: Array) -> float:
+        """The Geman-McClure loss whose weights `robust` gives: at most 9 per point and unit of weight."""
+        weight = np.maximum(self.weight, 1e-6) ** 2
+        squared = (residual[: 2 * len(self.target)].reshape(-1, 2) ** 2).sum(1) / weight
+        total = (weight * 9 * squared / (9 + squared)).sum()
+        if self.depth is not None:
+            squared = residual[2 * len(self.target) :] ** 2 / weight
+            total += (weight * 9 * squared / (9 + squared)).sum()
+        return float(total)
+
     def jacobian(self, u: _Unknowns) -> Array:
-        camera = self._camera(u)
-        focal = np.exp(u.log_focal)
+        camera = self.camera(u)
+        focal = math.exp(u.log_focal)
         count = len(camera)
         turned = -_skew(camera - u.translation)
         basis = np.concatenate([self.rows.shape, self.rows.expression], 2)
@@ -212,7 +223,7 @@ def _slide_contour(
     rim = np.nonzero(front & back)[0]
     if len(rim) == 0:
         return vertices
-    screen = np.exp(u.log_focal) * camera[rim, :2] / camera[rim, 2:] + principal
+    screen = math.exp(u.log_focal) * camera[rim, :2] / camera[rim, 2:] + principal
     out = vertices.copy()
     for row, index in enumerate(marks.indices[chosen]):
         if int(index) in CONTOUR_IBUG:
@@ -224,78 +235,88 @@ def _slide_contour(
     return out
 
 
+class _Solver:
+    """Levenberg-Marquardt on one photo's landmarks; `u` is the present solution."""
+
+    def __init__(self, problem: _Problem, start: _Unknowns) -> None:
+        self.problem = problem
+        self.u = start
+        self._damping = 1e-2
+        shape, expression = np.ones(len(start.shape)), np.full(len(start.expression), 1.0 / EXPRESSION_SD)
+        self._prior = np.concatenate([np.zeros(7), shape, expression])
+        self._focal_free = problem.focal_sigma > 0
+
+    def cost(self, u: _Unknowns) -> float:
+        """Robust landmark loss plus the priors."""
+        p = self.problem
+        z = np.concatenate([u.shape, u.expression / EXPRESSION_SD])
+        total = p.robust_loss(p.residual(u)) + float((z**2).sum())
+        if self._focal_free:
+            total += ((u.log_focal - p.focal_prior) / p.focal_sigma) ** 2
+        return total
+
+    def step(self, *, rigid: bool) -> float:
+        """One accepted step (or none, when nothing improves); returns the cost. `rigid`: the pose only."""
+        u, p = self.u, self.problem
+        residual, jacobian = p.residual(u), p.jacobian(u)
+        weight = p.robust(residual)
+        before = self.cost(u)
+        hessian = jacobian.T @ (weight[:, None] * jacobian) + np.diag(self._prior**2)
+        gradient = jacobian.T @ (weight * residual)
+        gradient[7:] += self._prior[7:] ** 2 * np.concatenate([u.shape, u.expression])
+        if self._focal_free:
+            hessian[6, 6] += 1 / p.focal_sigma**2
+            gradient[6] += (u.log_focal - p.focal_prior) / p.focal_sigma**2
+        free = np.ones(len(gradient), bool)
+        free[6] = self._focal_free
+        if rigid:
+            free[6:] = False
+        block = hessian[np.ix_(free, free)]
+        for _ in range(8):
+            delta = np.zeros(len(gradient))
+            damped = block + self._damping * np.diag(np.diag(block))
+            delta[free] = -np.linalg.solve(damped, gradient[free])
+            candidate = u.moved(delta, self._focal_free)
+            in_front = bool((p.camera(candidate)[:, 2] > 1.0).all())
+            if in_front and (after := self.cost(candidate)) < before:
+                self._damping = max(self._damping * 0.3, 1e-7)
+                self.u = candidate
+                return after
+            self._damping = min(self._damping * 4, 1e6)
+        return before
+
+
+def _rigid_start(problem: _Problem, start: _Unknowns) -> _Unknowns:
+    """The best pose of the mean face from several first turns of the head."""
+
+    def solved(yaw: float) -> tuple[float, _Unknowns]:
+        turn = euler_to_matrix(torch.tensor([0.0, yaw, 0.0], dtype=torch.float64)).numpy()
+        solver = _Solver(problem, replace(start, rotation=turn @ start.rotation))
+        cost = math.inf
+        for _ in range(15):
+            cost = solver.step(rigid=True)
+        return cost, solver.u
+
+    return min((solved(yaw) for yaw in _YAW_STARTS), key=lambda found: found[0])[1]
+
+
 def _solve_photo(
     model: FaceModel, view: View, start: _Unknowns, principal: Array, cap: int, listener: Listener
-) -> tuple[_Unknowns, list[float], bool, float]:
+) -> tuple[_Unknowns, list[float], bool]:
     home = landmark_vertices(model, view.landmarks)
     chosen = np.nonzero((home >= 0) & (view.landmarks.weights > 0))[0]
     vertices = home[chosen]
     problem = _Problem(_rows(model, vertices), view, principal, chosen)
-    focal_free = problem.focal_sigma > 0
-    k, e = len(start.shape), len(start.expression)
-    prior = np.concatenate([np.zeros(7), np.ones(k), np.full(e, 1.0 / EXPRESSION_SD)])
-    state = {"u": start, "damping": 1e-2, "problem": problem}
-
-    def cost(u: _Unknowns, p: _Problem, w: Array) -> float:
-        z = np.concatenate([u.shape, u.expression / EXPRESSION_SD])
-        total = (w * p.residual(u) ** 2).sum() + (z**2).sum()
-        if focal_free:
-            total += ((u.log_focal - p.focal_prior) / p.focal_sigma) ** 2
-        return float(total)
-
-    def attempt(u: _Unknowns, p: _Problem, rigid: bool) -> tuple[_Unknowns, float]:
-        r, jac = p.residual(u), p.jacobian(u)
-        w = p.robust(r)
-        before = cost(u, p, w)
-        hessian = jac.T @ (w[:, None] * jac) + np.diag(prior**2)
-        gradient = jac.T @ (w * r)
-        gradient[7:] += prior[7:] ** 2 * np.concatenate([u.shape, u.expression])
-        if focal_free:
-            hessian[6, 6] += 1 / p.focal_sigma**2
-            gradient[6] += (u.log_focal - p.focal_prior) / p.focal_sigma**2
-        free = np.ones(len(gradient), bool)
-        free[6] = focal_free and not rigid
-        if rigid:
-            free[6:] = False
-        for _ in range(8):
-            a = hessian[np.ix_(free, free)]
-            delta = np.zeros(len(gradient))
-            delta[free] = -np.linalg.solve(a + state["damping"] * np.diag(np.diag(a)), gradient[free])
-            candidate = u.moved(delta, focal_free)
-            after = cost(candidate, p, w)
-            if after < before and (p._camera(candidate)[:, 2] > 1.0).all():
-                state["damping"] = max(state["damping"] * 0.3, 1e-7)
-                return candidate, after
-            state["damping"] = min(state["damping"] * 4, 1e6)
-        return u, before
-
-    def rigid_from(yaw: float) -> tuple[float, _Unknowns]:
-        state["damping"] = 1e-2
-        turn = euler_to_matrix(torch.tensor([0.0, yaw, 0.0], dtype=torch.float64)).numpy()
-        u = replace_rotation(start, turn @ start.rotation)
-        for _ in range(15):
-            u, value = attempt(u, problem, rigid=True)
-        return value, u
-
-    state["u"] = min((rigid_from(yaw) for yaw in _YAW_STARTS), key=lambda found: found[0])[1]
-    state["damping"] = 1e-2
+    solver = _Solver(problem, _rigid_start(problem, start))
 
     def step(i: int) -> float:
-        u, p = state["u"], state["problem"]
         if i % 3 == 2 and view.landmarks.scheme == "ibug68":
-            slid = _slide_contour(model, u, view, principal, chosen, vertices)
-            p = state["problem"] = _Problem(_rows(model, slid), view, principal, chosen)
-        u, value = attempt(u, p, rigid=False)
-        state["u"] = u
-        return value / max(2 * len(chosen), 1)
+            slid = _slide_contour(model, solver.u, view, principal, chosen, vertices)
+            solver.problem = _Problem(_rows(model, slid), view, principal, chosen)
+        return solver.step(rigid=False) / max(2 * len(chosen), 1)
 
-    outcome = run_steps("pose", cap, step, lambda: state["u"], listener, patience=2, tolerance=1e-4, settle=1)
-    return state["u"], outcome.losses, outcome.converged, outcome.seconds
-
-
-def replace_rotation(u: _Unknowns, rotation: Array) -> _Unknowns:
-    """The same unknowns with another rotation."""
-    return replace(u, rotation=rotation)
+    outcome = run_steps("pose", cap, step, lambda: solver.u, listener, patience=2, tolerance=1e-3, settle=1)
+    return solver.u, outcome.losses, outcome.converged
 
 
 def fit_pose(
@@ -321,10 +342,10 @@ def fit_pose(
             np.zeros(len(sd_expression)),
         )
         principal = state.principal[i].double().cpu().numpy()
-        u, history, done, _ = _solve_photo(model, view, start, principal, config.iterStep1, listener)
+        u, history, done = _solve_photo(model, view, start, principal, config.iterStep1, listener)
         rotation[i] = matrix_to_euler(torch.as_tensor(u.rotation)).to(rotation)
         translation[i] = torch.as_tensor(u.translation).to(translation)
-        focals[i] = float(np.exp(u.log_focal))
+        focals[i] = float(math.exp(u.log_focal))
         shapes.append(u.shape * sd_shape)
         expressions.append(u.expression * sd_expression)
         losses += history

@@ -20,9 +20,9 @@ from torch import Tensor
 from .targets import encode, encode_slope
 from .whitened import WhitenedModel, soft_range, soft_range_slope
 
-EXPOSURE_MEAN, EXPOSURE_SD = math.log(0.9), 0.3  # log irradiance/pi: brighter would clip white things
+EXPOSURE_MEAN, EXPOSURE_SD = math.log(0.9), 0.35  # log irradiance/pi: brighter would clip white things
 CAST_SD = 0.10  # log colour cast of the light as a whole: cameras balance white
-TONE_TRUST = 0.1  # of the data when it speaks about tone
+TONE_TRUST = 0.3  # of the data when it speaks about tone
 GLOSS_SD = 0.25  # log factor between people, and between the assumed and the true light level
 _ROUNDS = 4
 _MAX_Z = 3.5

@@ -106,7 +106,8 @@ def initial_state(model: FaceModel, views: list[View], *, shared: bool, seed: in
     focals = torch.zeros(n)
     principal = torch.zeros(n, 2)
     for i, view in enumerate(views):
-        low, high = view.landmarks.points.min(0), view.landmarks.points.max(0)
+        points = view.landmarks.points[view.landmarks.weights > 0]
+        low, high = points.min(0), points.max(0)
         centre = (low + high) / 2
         focals[i] = float(view.focal)
         principal[i] = torch.as_tensor(view.principal, dtype=torch.float32)

@@ -20,7 +20,7 @@ DEPTH_SLACK = 2.5  # mm a texel may lie behind the seen surface and still count 
 
 @dataclass(frozen=True)
 class TexelView:
-    """What one photo says about the texels (T*T): `colour` (.., 3) linear, `weight` (..,) 0..1 how well seen."""
+    """What a photo says about the texels (T*T): `colour` (.., 3) linear, `weight` (..,) 0..1 how well seen."""
 
     colour: Tensor
     weight: Tensor
@@ -76,12 +76,15 @@ class Texels:
         facing = -(tf.normalize(self.gather(normals), dim=1) * tf.normalize(points, dim=1)).sum(1)
         screen = pose.screen(points)
         grid = (screen / torch.tensor([target.width, target.height]).to(screen) * 2 - 1).view(1, 1, -1, 2)
-        photo = target.linear.view(target.height, target.width, 3).permute(2, 0, 1)[None]
-        colour = tf.grid_sample(photo, grid, mode="bilinear", padding_mode="border", align_corners=False)
         valid = target.valid.view(1, 1, target.height, target.width)
-        usable = tf.grid_sample(valid, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[
-            0, 0, 0
+        photo = target.linear.view(target.height, target.width, 3).permute(2, 0, 1)[None]
+        # invalid pixels must not bleed into their neighbours
+        stack = torch.cat([photo * valid, valid], 1)
+        found = tf.grid_sample(stack, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[
+            0, :, 0
         ]
+        usable = found[3]
+        colour = (found[:3] / usable.clamp(min=1e-3)).T
         seen = torch.full((target.height * target.width,), torch.inf).to(points)
         seen[fragments.pixel] = fragments.interpolate(camera_vertices[:, 2:])[:, 0]
         column = screen[:, 0].floor().long().clamp(0, target.width - 1)
@@ -91,4 +94,4 @@ class Texels:
         weight = (
             angle * angle * (3 - 2 * angle) * near * usable * self.gather(skin[:, None])[:, 0] * self.on_face
         )
-        return TexelView(colour[0, :, 0].T, weight)
+        return TexelView(colour, weight)

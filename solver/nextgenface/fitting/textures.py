@@ -32,7 +32,7 @@ from ..rendering.raster import Fragments, rasterize
 from ..views import View
 from .loop import run_steps
 from .photometric import AGREEMENT_SCALE, ROBUST_SCALE, PhotometricProblem, groups
-from .relief import Relief
+from .relief import Relief, lid_clearance
 from .separation import blur, skin_part
 from .state import FaceState, StageReport
 from .targets import Target, encode
@@ -119,8 +119,19 @@ class _TextureProblem:
             self.neutral = neutral
         count = len(self.white.neutral)
         self.relief = Relief(self.white.faces, count, self.white.skin * (1 - self.white.firm))
-        self.offsets = torch.zeros(count, device=state.shape.device)
+        self.clearance = self._clearance()
+        self.offsets = self.clearance
         self._uv = torch.as_tensor(model.uv, dtype=torch.float32, device=state.shape.device)
+
+    @torch.no_grad()
+    def _clearance(self) -> Tensor:
+        """Offsets (V,) mm that lift lids off the eyeballs, the most that any photo's expression needs."""
+        p, w = self.photometric, self.white
+        offsets = torch.zeros(len(w.neutral)).to(w.neutral)
+        for k in range(len(p.photos)):
+            vertices = w.vertices(p.z_shape, p.z_expression[k])
+            offsets = torch.maximum(offsets, lid_clearance(vertices, w.eyes, w.skin))
+        return offsets
 
     # ---- relief ---------------------------------------------------------------------------------------
 
@@ -146,14 +157,14 @@ class _TextureProblem:
             optimiser.param_groups[0]["lr"] = RELIEF_RATE * (1 - 0.9 * i / max(cap, 1))
             optimiser.zero_grad(set_to_none=True)
             with torch.enable_grad():
-                offsets = self.relief.displacement()
+                offsets = self.clearance + self.relief.displacement()
                 loss = RELIEF_WEIGHT * self.relief.prior()
                 for k, photo in enumerate(p.photos):
                     loss = loss + self._photo_error(k, photo.targets[coarse], offsets)
                 loss.backward()
             optimiser.step()
             if i % 20 == 19:
-                self._adopt(self.relief.displacement().detach(), coarse)
+                self._adopt(self.clearance + self.relief.displacement().detach(), coarse)
             return float(loss.detach())
 
         outcome = run_steps(
@@ -163,7 +174,7 @@ class _TextureProblem:
         )  # fmt: skip
         with torch.no_grad():
             self.relief.raw.copy_(outcome.best)
-        self._adopt(self.relief.displacement().detach(), level)
+        self._adopt(self.clearance + self.relief.displacement().detach(), level)
         return outcome.losses
 
     @torch.no_grad()
@@ -189,8 +200,8 @@ class _TextureProblem:
         fragments = rasterize(
             pose.screen(camera.detach()), camera[:, 2].detach(), w.faces, target.height, target.width
         )
-        gloss = shading.glossy * specular_reflectance(level, w.roughness, shading.cos_view)[:, None]
-        values = fragments.interpolate(torch.cat([shading.diffuse * colour + gloss], 1))
+        under, gloss = shading.layers(level, w.roughness)
+        values = fragments.interpolate(under * colour + gloss)
         # grey: colour errors are not the surface's fault
         residual = encode(values) - target.encoded[fragments.pixel]
         weight = p.pixel_weights(k, target, fragments, residual)
@@ -213,8 +224,7 @@ class _TextureProblem:
         for k, photo in enumerate(p.photos):
             target = photo.targets[-1]
             shading, camera, fragments = self._shading(k, target)
-            level = specular_reflectance(p.level(), w.roughness, shading.cos_view)
-            light = texels.gather(torch.cat([shading.diffuse, shading.glossy * level[:, None]], 1))
+            light = texels.gather(torch.cat(shading.layers(p.level(), w.roughness), 1))
             normals = vertex_normals(camera, w.faces)
             view = texels.look_up(
                 camera, normals, p.pose(k, target), fragments, target, torch.maximum(w.skin, w.inner)
@@ -364,9 +374,8 @@ class _TextureProblem:
         share = ((rough - steps[upper - 1]) / (steps[upper] - steps[upper - 1])).clamp(0, 1)[:, None]
         rows = torch.arange(len(rough), device=rough.device)
         glossy = photo.glossy[upper - 1, rows] * (1 - share) + photo.glossy[upper, rows] * share
-        radiance = (
-            colour * photo.diffuse + glossy * specular_reflectance(level, rough, photo.cos_view)[:, None]
-        )
+        reflected = specular_reflectance(level, rough, photo.cos_view)[:, None]
+        radiance = colour * photo.diffuse * (1 - reflected) + glossy * reflected
         gap = encode(radiance) - photo.encoded
         squared = (gap.detach() ** 2).mean(1)
         weight = photo.weight / (1 + squared / ROBUST_SCALE**2)

@@ -32,6 +32,7 @@ class WhitenedModel:
     bare: Tensor  # (V,) 0..1, skin without brows and lips
     core: Tensor  # (V,) 0..1, skin that hair hardly ever covers
     inner: Tensor  # (V,) 0..1, eyeballs and the inside of the mouth
+    eyes: Tensor  # (V,) 0..1, eyeballs
     firm: Tensor  # (V,) 0..1, 1 on and near lids and lips, which must keep fitting eyes and teeth
     shape_sd: Tensor  # (K,)
     expression_sd: Tensor  # (E,)
@@ -99,6 +100,7 @@ def whiten(model: FaceModel, device: str | torch.device) -> WhitenedModel:
         skin=tensor(skin),
         bare=tensor(bare),
         inner=tensor(inner),
+        eyes=tensor(np.clip(model.regions.get("eyes", np.zeros_like(inner)), 0, 1)),
         firm=tensor(_near(model, inner)),
         core=tensor(skin * _below_hair(model)),
         shape_sd=tensor(np.sqrt(model.shape_variance)),

@@ -157,6 +157,14 @@ class Shading:
     glossy: Tensor
     cos_view: Tensor
 
+    def layers(self, level: Tensor, roughness: Tensor) -> tuple[Tensor, Tensor]:
+        """What a base colour is multiplied with (V, 3), and the light the specular layer adds (V, 3).
+
+        As in Blender's Principled, the base gets what the layer above does not reflect.
+        """
+        reflected = specular_reflectance(level, roughness, self.cos_view)[:, None]
+        return self.diffuse * (1 - reflected), self.glossy * reflected
+
 
 def diffuse_factors(normals: Tensor, transfer: Transfer) -> Tensor:
     """Light-independent diffuse transfer (U, Q): visibility * cosine * solid angle / pi, used vertices."""
@@ -165,10 +173,15 @@ def diffuse_factors(normals: Tensor, transfer: Transfer) -> Tensor:
 
 
 def glossy_factors(normals: Tensor, view: Tensor, roughness: Tensor, transfer: Transfer) -> Tensor:
-    """Light-independent specular transfer (U, Q): a normalised lobe about the mirror direction, shadowed."""
+    """Light-independent specular transfer (U, Q): a lobe about the mirror direction, shadowed.
+
+    It is normalised over the hemisphere with the cosine; what the horizon takes from a lobe is part of
+    `specular_reflectance` already.
+    """
     mirror = 2 * (normals * view).sum(1, keepdim=True) * normals - view
     lobe = torch.softmax(lobe_sharpness(roughness)[:, None] * (mirror @ transfer.directions.T), 1)
-    return lobe * transfer.visible
+    lobe = lobe * (normals @ transfer.directions.T).clamp(min=0)
+    return lobe * transfer.visible / lobe.sum(1, keepdim=True).clamp(min=1e-6)
 
 
 def shade_vertices(
@@ -216,7 +229,7 @@ class Drawing:
 
     fragments: Fragments
     radiance: Tensor
-    diffuse_light: Tensor  # (N, 3) irradiance / pi
+    diffuse_light: Tensor  # (N, 3) irradiance / pi below the specular layer
     specular_light: Tensor  # (N, 3) radiance reflected by the specular lobe at level and roughness given
 
 
@@ -235,7 +248,7 @@ def draw_vertices(
     `size` (height, width), `colour` (V, 3), `level` (V,), `roughness` (V,).
     """
     fragments = rasterize(screen, camera_vertices[:, 2], faces, *size)
-    gloss = shading.glossy * specular_reflectance(level, roughness, shading.cos_view)[:, None]
-    values = fragments.interpolate(torch.cat([shading.diffuse, gloss, colour], 1))
+    under, gloss = shading.layers(level, roughness)
+    values = fragments.interpolate(torch.cat([under, gloss, colour], 1))
     diffuse, specular, base = values[:, :3], values[:, 3:6], values[:, 6:]
     return Drawing(fragments, diffuse * base + specular, diffuse, specular)

@@ -220,7 +220,7 @@ class PhotometricProblem:
         return 0.5 * loss
 
     def outline_loss(self, k: int) -> Tensor:
-        """Penalty on vertices of photo k that fall outside the person: half the squared distance, in sigmas."""
+        """Penalty on vertices of photo k outside the person: half the squared distance, in sigmas."""
         p, w = self.photos[k], self.white
         if p.outside is None:
             return torch.zeros(()).to(w.neutral)

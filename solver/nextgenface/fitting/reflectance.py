@@ -172,7 +172,7 @@ def solve_tone(
 
 @torch.no_grad()
 def solve_gloss(photos: list[ReflectanceSamples], log_gloss: float) -> Tensor:
-    """Factor by which the specular parts should change, given the present log gloss (prior: 0 with `GLOSS_SD`).
+    """Factor for the specular parts, given the present log gloss (its prior: 0 with `GLOSS_SD`).
 
     The colours in `photos` are taken at the z-scores they were sampled with (`base`).
     """

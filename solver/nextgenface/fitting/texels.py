@@ -20,7 +20,7 @@ DEPTH_SLACK = 2.5  # mm a texel may lie behind the seen surface and still count 
 
 @dataclass(frozen=True)
 class TexelView:
-    """What a photo says about the texels (T*T): `colour` (.., 3) linear, `weight` (..,) 0..1 how well seen."""
+    """One photo at the texels (T*T): `colour` (.., 3) linear, `weight` (..,) 0..1 how well seen."""
 
     colour: Tensor
     weight: Tensor

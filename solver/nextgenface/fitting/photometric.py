@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as tf
 
@@ -25,7 +24,6 @@ from ..rendering.deferred import (
     CAMERA_TO_LIGHT,
     Drawing,
     Pose,
-    Transfer,
     bounce_gain,
     diffuse_factors,
     draw_vertices,
@@ -40,6 +38,7 @@ from ..rendering.raster import Fragments, rasterize
 from ..views import View
 from .lightsolve import LinearPicture, solve_light
 from .loop import Outcome, run_steps
+from .photodata import PhotoData, distance_outside, neighbourhood, spread_rows
 from .pose import DEPTH_SIGMA, EXPRESSION_SD, LANDMARK_SIGMA, landmark_vertices, landmark_weights
 from .reflectance import ReflectanceSamples, SkinColour, ToneCurve, solve_gloss, solve_rest, solve_tone
 from .state import FaceState, StageReport
@@ -64,27 +63,6 @@ PLANNED_SHARE = 0.45  # of iterStep2: the schedule below; the rest is reserve fo
 GEOMETRY_FROM = 0.06  # share of the planned steps after which geometry joins
 RATES = {"shape": 0.05, "expression": 0.05, "turn": 0.002, "shift": 0.4}
 DEFAULT_WEIGHT = 0.001  # the guide's weights are relative to their defaults
-
-
-@dataclass
-class _Photo:
-    """One photo's share of the problem, with what is held fixed between updates."""
-
-    index: int
-    view: View
-    rotation: Tensor  # (3, 3) at the start
-    translation: Tensor
-    focal: Tensor
-    principal: Tensor
-    environment: Tensor  # (D, 3)
-    targets: list[Target]
-    marks: Tensor  # (L, 2)
-    mark_depth: Tensor | None
-    mark_weight: Tensor
-    mark_vertices: Tensor
-    mark_scale: float
-    outside: Tensor | None = None  # (1, 1, H, W) pixels to the person, 0 inside; None = not known
-    transfer: Transfer | None = None
 
 
 class PhotometricProblem:
@@ -112,7 +90,7 @@ class PhotometricProblem:
         self.relief: list[Tensor] = []  # per photo, (V, 3) mm
         self.photos = [self._photo(views[i], state, i) for i in photos]
 
-    def _photo(self, view: View, state: FaceState, i: int) -> _Photo:
+    def _photo(self, view: View, state: FaceState, i: int) -> PhotoData:
         device = state.shape.device
         height = state.height
         home = landmark_vertices(self.model, view.landmarks)
@@ -121,7 +99,7 @@ class PhotometricProblem:
         tensor = lambda a: torch.as_tensor(a, dtype=torch.float32, device=device)  # noqa: E731
         weight = landmark_weights(view.landmarks)[kept]
         depth = view.landmarks.depth
-        return _Photo(
+        return PhotoData(
             i,
             view,
             euler_to_matrix(state.rotation[i]),
@@ -135,7 +113,7 @@ class PhotometricProblem:
             tensor(weight),
             torch.as_tensor(home[kept], device=device),
             max(float(((marks.max(0) - marks.min(0)) ** 2).sum() ** 0.5) * 0.36, 1.0),
-            _outside(view, device),
+            distance_outside(view, device),
         )
 
     # ---- parts of the picture -------------------------------------------------------------------------
@@ -285,7 +263,7 @@ class PhotometricProblem:
     def _reflectance_samples(self, k: int, target: Target) -> ReflectanceSamples:
         w = self.white
         drawing = self.draw(k, target)
-        pick = _spread(len(drawing.fragments.pixel), LIGHT_SAMPLES)
+        pick = spread_rows(len(drawing.fragments.pixel), LIGHT_SAMPLES)
         part = drawing.fragments.subset(pick)
         encoded = target.encoded[part.pixel]
         weight = self.pixel_weights(k, target, part, encode(drawing.radiance[pick]) - encoded)
@@ -304,7 +282,7 @@ class PhotometricProblem:
             log_level=self._log_level(self.photos[k]),
         )
 
-    def _log_level(self, p: _Photo) -> Tensor:
+    def _log_level(self, p: PhotoData) -> Tensor:
         """Log of irradiance/pi per channel (3,) on a surface that faces the camera."""
         assert p.transfer is not None
         radiance = p.transfer.lobes @ p.environment
@@ -321,7 +299,7 @@ class PhotometricProblem:
         fragments = rasterize(pose.screen(camera), camera[:, 2], w.faces, target.height, target.width)
         diffuse, glossy = self.light_factors(k, camera)
         colour = fragments.interpolate(w.colour(self.z_albedo))
-        pick = _spread(len(fragments.pixel), LIGHT_SAMPLES)
+        pick = spread_rows(len(fragments.pixel), LIGHT_SAMPLES)
         part = fragments.subset(pick)
         a = part.interpolate(diffuse)
         b = part.interpolate(glossy)
@@ -416,35 +394,10 @@ class PhotometricProblem:
         return replace(state, **new, sh=lobes_to_sh(new["environment"], math.isqrt(state.sh.shape[1])))
 
 
-def _outside(view: View, device: torch.device) -> Tensor | None:
-    """Distance map (1, 1, H, W), pixels, from the person in a view; None when that is not known."""
-    if view.person is None:
-        return None
-    inside = view.person > 0.5
-    if inside.mean() < 0.05:  # the segmentation saw nobody where landmarks were found
-        return None
-    distance = distance_transform_edt(~inside).astype(np.float32)
-    return torch.from_numpy(distance).to(device)[None, None]
-
-
-def neighbourhood(fragments: Fragments, values: Tensor, weight: Tensor, reach: float) -> Tensor:
-    """Weighted mean of pixel values (N,) over a window of `reach` pixels to each side, (N,)."""
-    size = 2 * max(1, round(reach)) + 1
-    stack = torch.stack([values * weight, weight], 1)
-    picture = fragments.picture(stack).permute(2, 0, 1)[None]
-    blurred = tf.avg_pool2d(picture, size, stride=1, padding=size // 2)[0].reshape(2, -1)[:, fragments.pixel]
-    return blurred[0] / blurred[1].clamp(min=1e-4)
-
-
 def groups(state: FaceState) -> list[list[int]]:
     """Photos that are solved together: all of a shared identity, else each alone."""
     everything = list(range(state.photo_count))
     return [everything] if state.identity_count == 1 else [[i] for i in everything]
-
-
-def _spread(count: int, wanted: int) -> Tensor:
-    """At most `wanted` row numbers spread evenly over `count` rows."""
-    return torch.linspace(0, count - 1, min(wanted, count)).long()
 
 
 def level_at(step: int, cap: int) -> int:

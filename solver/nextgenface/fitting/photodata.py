@@ -1,0 +1,62 @@
+"""What stage 2 and 3 keep of one photo, and how pixels of it are picked and judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+from torch.nn import functional as tf
+
+from ..rendering.deferred import Transfer
+from ..rendering.raster import Fragments
+from ..views import View
+from .targets import Target
+
+
+@dataclass
+class PhotoData:
+    """One photo's share of the problem, with what is held fixed between updates."""
+
+    index: int
+    view: View
+    rotation: Tensor  # (3, 3) at the start
+    translation: Tensor
+    focal: Tensor
+    principal: Tensor
+    environment: Tensor  # (D, 3)
+    targets: list[Target]
+    marks: Tensor  # (L, 2)
+    mark_depth: Tensor | None
+    mark_weight: Tensor
+    mark_vertices: Tensor
+    mark_scale: float
+    outside: Tensor | None = None  # (1, 1, H, W) pixels to the person, 0 inside; None = not known
+    transfer: Transfer | None = None
+
+
+def distance_outside(view: View, device: torch.device) -> Tensor | None:
+    """Distance map (1, 1, H, W), pixels, from the person in a view; None when that is not known."""
+    if view.person is None:
+        return None
+    inside = view.person > 0.5
+    if inside.mean() < 0.05:  # the segmentation saw nobody where landmarks were found
+        return None
+    distance = distance_transform_edt(~inside).astype(np.float32)
+    return torch.from_numpy(distance).to(device)[None, None]
+
+
+def neighbourhood(fragments: Fragments, values: Tensor, weight: Tensor, reach: float) -> Tensor:
+    """Weighted mean of pixel values (N,) over a window of `reach` pixels to each side, (N,)."""
+    size = 2 * max(1, round(reach)) + 1
+    stack = torch.stack([values * weight, weight], 1)
+    picture = fragments.picture(stack).permute(2, 0, 1)[None]
+    blurred = tf.avg_pool2d(picture, size, stride=1, padding=size // 2)[0].reshape(2, -1)[:, fragments.pixel]
+    return blurred[0] / blurred[1].clamp(min=1e-4)
+
+
+def spread_rows(count: int, wanted: int) -> Tensor:
+    """At most `wanted` row numbers spread evenly over `count` rows."""
+    return torch.linspace(0, count - 1, min(wanted, count)).long()

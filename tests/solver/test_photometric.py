@@ -9,7 +9,13 @@ import pytest
 import torch
 from nextgenface.errors import Cancelled
 from nextgenface.events import CancelWhen, NullListener, Picture
-from nextgenface.fitting.photometric import PhotometricProblem, fit_photometric, groups
+from nextgenface.fitting.photometric import (
+    BORDER_POINTS,
+    BORDER_SIGMA,
+    PhotometricProblem,
+    fit_photometric,
+    groups,
+)
 from nextgenface.fitting.state import FaceState
 from nextgenface.fitting.whitened import whiten
 
@@ -205,3 +211,67 @@ def test_previews_are_pictures_of_the_fit() -> None:
     fit_photometric(small_model(), fit.views, fit.posed, quick_config(iterStep2=2, debugFrequency=1), Watch())
     assert shown and shown[0].shape == (1, SIZE, SIZE, 3) and shown[0].dtype == np.uint8
     assert len(np.unique(shown[0])) > 20
+
+
+def test_pixels_that_are_not_valid_do_not_make_their_neighbours_doubtful() -> None:
+    """Where hair may hang a neighbourhood has to agree with the fit; what is masked is no part of it."""
+    fit = single_fit()
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[60:68, 60:68] = True
+    problem = PhotometricProblem(small_model(), [without(fit.views[0], mask)], fit.lit, [0], quick_config())
+    problem.white = replace(problem.white, core=torch.zeros_like(problem.white.core))
+    problem.trace()
+    target = problem.photos[0].targets[-1]
+    fragments = problem.draw(0, target).fragments
+    masked = torch.tensor(mask).view(-1)[fragments.pixel]
+    rows, columns = fragments.pixel // SIZE, fragments.pixel % SIZE
+    beside = ~masked & (rows >= 59) & (rows < 69) & (columns >= 59) & (columns < 69)
+    residual = torch.zeros(len(masked), 3)
+    plain = problem.pixel_weights(0, target, fragments, residual)
+    assert (plain[masked] == 0).all() and plain[beside].min() > 0.9
+    residual[masked] = 0.5
+    assert torch.equal(problem.pixel_weights(0, target, fragments, residual), plain)
+    # the same error at a pixel that is valid does count, there and beside it
+    residual[beside] = 0.5
+    doubtful = problem.pixel_weights(0, target, fragments, residual)
+    around = ~masked & ~beside & (rows >= 58) & (rows < 70) & (columns >= 58) & (columns < 70)
+    assert doubtful[beside].max() < 0.1 and doubtful[around].max() < 0.9
+
+
+def _outlined(person: np.ndarray | None) -> PhotometricProblem:
+    """The fitted face in front of a camera that saw a person in these pixels."""
+    fit = single_fit()
+    view = replace(fit.views[0], person=person)
+    return PhotometricProblem(small_model(), [view], fit.lit, [0], quick_config())
+
+
+def test_the_face_stays_within_the_outline_of_the_person() -> None:
+    everywhere = np.ones((SIZE, SIZE), np.float32)
+    assert float(_outlined(everywhere).outline_loss(0).detach()) == 0
+    left = everywhere.copy()
+    left[:, 72:] = 0.0
+    problem = _outlined(left)
+    pose = problem.pose(0)
+    column = pose.screen(pose.camera_space(problem.vertices(0)))[:, 0].detach()
+    outside = column > 73
+    assert 0.1 < outside.float().mean() < 0.9 and column.max() < SIZE - 1
+    loss = problem.outline_loss(0)
+    # distance to the last pixel of the person, whose centre is at 71.5
+    gap = (column - 71.5).clamp(min=0) / (BORDER_SIGMA * problem.photos[0].mark_scale)
+    assert float(loss.detach()) == pytest.approx(0.5 * BORDER_POINTS * float((gap**2).mean()), rel=0.02)
+    loss.backward()  # type: ignore[no-untyped-call]
+    pull = problem.shift.grad
+    assert pull is not None and pull[0, 0] > 0  # a step against the gradient goes left, into the person
+    assert pull[0, 1].abs() < 1e-3 * pull[0, 0]
+    before = float(loss.detach())
+    with torch.no_grad():
+        problem.shift[0, 0] -= 5.0
+        assert float(problem.outline_loss(0)) < before
+        # far enough to the left everything is inside
+        problem.shift[0, 0] -= float((column.max() - 70) * problem.photos[0].translation[2] / pose.focal)
+        assert float(problem.outline_loss(0)) < 1e-3 * before
+
+
+@pytest.mark.parametrize("person", [None, np.zeros((SIZE, SIZE), np.float32)])
+def test_without_a_person_in_sight_the_outline_says_nothing(person: np.ndarray | None) -> None:
+    assert float(_outlined(person).outline_loss(0)) == 0

@@ -13,6 +13,7 @@ from nextgenface.events import CancelWhen, NullListener
 from nextgenface.fitting import pose
 from nextgenface.fitting.state import FaceState, StageReport, initial_state
 from nextgenface.geometry.rotations import euler_to_matrix
+from nextgenface.landmarks.tables import feature_points
 from nextgenface.landmarks.types import Landmarks
 from nextgenface.views import Crop, View
 
@@ -184,10 +185,20 @@ def test_jaw_points_of_68_slide_along_the_contour() -> None:
 
 def test_weights_follow_trust_and_share_between_interpolated_points() -> None:
     view = _view(_head())
+    sharp = np.isin(view.landmarks.indices, feature_points("mediapipe"))
     weights = pose.landmark_weights(view.landmarks)
-    assert weights.min() > 0 and weights.sum() < len(weights)  # neighbours are not independent
-    half = pose.landmark_weights(replace(view.landmarks, weights=np.r_[0.0, np.ones(len(weights) - 1)]))
-    assert half[0] == 0
+    assert (weights[sharp] == pose.FEATURE_WEIGHT).all()
+    # the others are interpolated by the detector: many of them are worth no more than a few
+    assert weights[~sharp].sum() == pytest.approx(pose.INDEPENDENT_POINTS)
+    assert (weights[~sharp] == weights[~sharp][0]).all() and 0 < weights[~sharp][0] < 1
+    doubted = view.landmarks.weights.copy()
+    edge, cheek = int(np.nonzero(sharp)[0][3]), int(np.nonzero(~sharp)[0][3])
+    doubted[edge], doubted[cheek] = 0.5, 0.0
+    found = pose.landmark_weights(replace(view.landmarks, weights=doubted))
+    assert found[edge] == 0.5 * pose.FEATURE_WEIGHT and found[cheek] == 0
+    assert found[~sharp].sum() == pytest.approx(pose.INDEPENDENT_POINTS)  # what one loses the others share
+    few = Landmarks("mediapipe", np.array([4, 33, 205]), np.zeros((3, 2)), None, np.ones(3))
+    assert pose.landmark_weights(few).tolist() == [1.0, pose.FEATURE_WEIGHT, 1.0]
 
 
 def test_photos_share_an_identity_or_do_not() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import pytest
@@ -91,15 +92,70 @@ def test_the_tone_obeys_the_priors() -> None:
 
 
 def test_the_split_is_the_most_probable_one() -> None:
-    """With the product p known for sure: argmin over t of t'Pt + |J (p - t)|^2, J the prior on the light."""
-    zero = torch.zeros(len(_white().diffuse_sd))
+    """With the product p known for sure: argmin over t of t'Pt + |J (p - t)|^2, J the prior on the light.
+
+    The skin here has one colour and tones are all it varies in, so a photo says the product and no more.
+    """
+    w = _white()
+    count, sd = len(w.neutral), 0.01
+    colour = torch.tensor([0.5, 0.36, 0.29]).expand(count, 3)
+    channels = torch.eye(3)[:, None].expand(3, count, 3) / count**0.5
+    plain = replace(
+        w, diffuse_mean=colour, diffuse=(channels * sd).reshape(3, -1), diffuse_sd=torch.full((3,), sd)
+    )
+    curve = ToneCurve(plain)
     product = torch.tensor([-0.55, -0.65, -0.7])
-    tone, _ = _tone(_samples(zero, specular=0.0, gain=product))
+    photo = replace(
+        _samples(torch.zeros(len(w.diffuse_sd)), specular=0.0, weight=500.0),
+        mean=colour,
+        base=colour,
+        basis=plain.diffuse.view(3, count, 3).permute(1, 2, 0),
+        diffuse=torch.ones(count, 3),
+        encoded=encode(colour * product.exp()),
+    )
+    start = SkinColour(torch.zeros(3), torch.zeros(3))
+    found, gains = reflectance.solve_tone([photo], start, curve, 1.0)
     mean = torch.full((3, 3), 1 / 3)
     rows = torch.cat([mean[:1] / reflectance.EXPOSURE_SD, (torch.eye(3) - mean) / reflectance.CAST_SD])
     light = rows.T @ rows
-    expected = torch.linalg.solve(ToneCurve(_white()).precision + light, light @ product)
-    assert (tone - expected).abs().max() < 0.08, (tone, expected)
+    expected = torch.linalg.solve(curve.precision + light, light @ product)
+    assert (found.tone - expected).abs().max() < 0.01, (found.tone, expected)
+    assert (found.tone + gains[0] - product).abs().max() < 0.01
+
+
+def test_tone_and_light_minimise_what_they_are_said_to() -> None:
+    """A general minimiser finds the same tone and light for the written-out sum of data and priors."""
+    w = _white()
+    curve = ToneCurve(w)
+    count = len(w.diffuse_sd)
+    photo = _samples(torch.zeros(count), gain=torch.tensor([-0.55, -0.65, -0.7]))
+    x = torch.zeros(count + 6, requires_grad=True)
+    curve_precision, rest_precision = curve.precision, curve.rest_precision
+
+    def objective() -> torch.Tensor:
+        rest, tone, gain = x[:count], x[count : count + 3], x[count + 3 :]
+        colour = w.colour(curve(tone) + rest)
+        gap = encode((colour * photo.diffuse + photo.specular) * gain.exp()) - photo.encoded
+        data = reflectance.TONE_TRUST * (photo.bare[:, None] * gap**2).sum()
+        level = photo.log_level + gain
+        exposure = ((level.mean() - reflectance.EXPOSURE_MEAN) / reflectance.EXPOSURE_SD) ** 2
+        cast = (((level - level.mean()) / reflectance.CAST_SD) ** 2).sum()
+        return data + exposure + cast + tone @ curve_precision @ tone + (rest_precision * rest**2).sum()
+
+    search = torch.optim.LBFGS([x], max_iter=200, line_search_fn="strong_wolfe", tolerance_change=1e-9)
+
+    def closure() -> torch.Tensor:
+        search.zero_grad()
+        value = objective()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    search.step(closure)
+    tone, gains = _tone(photo)
+    found = x.detach()
+    assert tone.abs().max() > 0.1
+    assert (tone - found[count : count + 3]).abs().max() < 0.02, (tone, found[count : count + 3])
+    assert (gains[0] - found[count + 3 :]).abs().max() < 0.02
 
 
 def test_photos_without_bare_skin_say_nothing_about_tone() -> None:

@@ -173,16 +173,13 @@ def _masked() -> tuple[FaceState, FaceState]:
 
 
 def test_pixels_that_are_not_valid_do_not_show() -> None:
-    black, white = _masked()
-    assert torch.equal(black.environment, white.environment)
-    assert black.displacement is not None and white.displacement is not None
-    assert torch.equal(black.displacement, white.displacement)
+    black, _ = _masked()
+    plain, _ = _plain()
     assert black.confidence is not None and black.confidence[0][_texel(CHEEK)] == 0
-    assert black.diffuse is not None and white.diffuse is not None
-    assert (black.diffuse - white.diffuse).abs().max() < 0.05
+    assert black.diffuse is not None and plain.diffuse is not None
+    assert (black.diffuse / plain.diffuse).log().abs().median() < 0.05
 
 
-@pytest.mark.xfail(reason="texels.look_up mixes pixels that are not valid into colours at their border")
 def test_pixels_that_are_not_valid_have_no_influence_at_all() -> None:
     black, white = _masked()
     for name in MAPS:

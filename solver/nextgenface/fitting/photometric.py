@@ -165,10 +165,10 @@ class PhotometricProblem:
         values = fragments.interpolate(torch.stack([self.white.skin, self.white.core], 1)).detach()
         squared = (residual.detach() ** 2).mean(1)
         robust = 1 / (1 + squared / ROBUST_SCALE**2) ** 2
-        weight = values[:, 0] * target.valid[fragments.pixel] * robust
-        around = neighbourhood(fragments, squared, values[:, 0], AGREEMENT_REACH * target.height)
+        usable = values[:, 0] * target.valid[fragments.pixel]
+        around = neighbourhood(fragments, squared, usable, AGREEMENT_REACH * target.height)
         agreement = 1 / (1 + around / AGREEMENT_SCALE**2) ** 2
-        return weight * (values[:, 1] + (1 - values[:, 1]) * agreement)
+        return usable * robust * (values[:, 1] + (1 - values[:, 1]) * agreement)
 
     # ---- losses ---------------------------------------------------------------------------------------
 

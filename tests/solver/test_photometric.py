@@ -259,7 +259,7 @@ def test_the_face_stays_within_the_outline_of_the_person() -> None:
     # distance to the last pixel of the person, whose centre is at 71.5
     gap = (column - 71.5).clamp(min=0) / (BORDER_SIGMA * problem.photos[0].mark_scale)
     assert float(loss.detach()) == pytest.approx(0.5 * BORDER_POINTS * float((gap**2).mean()), rel=0.02)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     pull = problem.shift.grad
     assert pull is not None and pull[0, 0] > 0  # a step against the gradient goes left, into the person
     assert pull[0, 1].abs() < 1e-3 * pull[0, 0]

@@ -147,7 +147,7 @@ def test_tone_and_light_minimise_what_they_are_said_to() -> None:
     def closure() -> torch.Tensor:
         search.zero_grad()
         value = objective()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
     search.step(closure)

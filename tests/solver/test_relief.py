@@ -105,9 +105,8 @@ def _eye_and_plate(height: float) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
 
 def _distance(vertices: torch.Tensor) -> torch.Tensor:
     """From the centre of the nearer eyeball (V,)."""
-    return (torch.cat([vertices[:, :1].abs(), vertices[:, 1:]], 1) - torch.tensor([30.0, 0.0, 0.0])).norm(
-        dim=1
-    )
+    folded = torch.cat([vertices[:, :1].abs(), vertices[:, 1:]], 1)
+    return (folded - torch.tensor([30.0, 0.0, 0.0])).norm(dim=1)
 
 
 def test_a_lid_is_lifted_off_the_eyeball() -> None:

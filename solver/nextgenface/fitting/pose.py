@@ -1,9 +1,10 @@
 """Stage 1: head pose, expression, weak identity and focal length from landmarks.
 
 A Levenberg-Marquardt fit on the rows of the bases that landmarks need. All unknowns are whitened here
-(z-scores, small rotation vectors, log focal), so the priors are unit Gaussians. Landmarks of a network are
-strongly correlated between neighbours, so their joint weight is that of a few dozen independent points;
-without that, identity is pulled further from the truth than the mean face is (measured).
+(z-scores, small rotation vectors, log focal), so the priors are unit Gaussians. Points on sharp features
+lead: lids, lips and brows have to sit where they are seen. The points between them, which a network
+interpolates, are strongly correlated, so together they count as a few dozen; without that, identity is
+pulled further from the truth than the mean face is (measured).
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def landmark_vertices(model: FaceModel, landmarks: Landmarks) -> NDArray[np.int6
 def landmark_weights(landmarks: Landmarks) -> Array:
     """Weight of each landmark (L,), for squared errors in units of `LANDMARK_SIGMA`.
 
-    Points on sharp features count each for itself; the others, which a detector interpolates, share
+    Points on sharp features count `FEATURE_WEIGHT` each; the others, which a detector interpolates, share
     `INDEPENDENT_POINTS` between them.
     """
     trust = landmarks.weights.astype(np.float64)

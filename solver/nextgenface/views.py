@@ -29,9 +29,13 @@ LARGEST_ENLARGEMENT = 4.0
 USUAL_LENS_MM = 50.0
 """Focal length (35 mm equivalent) assumed where nothing is known."""
 
-SIGMA_GUESS = 0.35
+SIGMA_GUESS = 0.15
 SIGMA_USER = 0.25
-"""Standard deviation of log focal length: of the guess, and of a value the user gave as a start."""
+"""Standard deviation of log focal length: of the guess, and of a value the user gave as a start.
+
+The guess is held more tightly than lenses differ, because landmarks are biased about the focal length: with
+a spread of 0.35 they took it below the guess on four of six heads whose true lens was longer.
+"""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from nextgenface.config import Config
 from nextgenface.landmarks.types import Landmarks
 from nextgenface.paths import asset
 from nextgenface.photos import Photo
-from nextgenface.views import Camera, Crop, face_view, face_views, fitted_size, resample
+from nextgenface.views import SIGMA_GUESS, Camera, Crop, face_view, face_views, fitted_size, resample
 from numpy.typing import NDArray
 
 
@@ -169,7 +169,7 @@ def test_focal_rules() -> None:
     assert rule(500.0, "1234")[:2] == (1234.0, 0.25)
     # Nothing known: 50 mm equivalent of the whole photo, or the configured number where none may be searched.
     focal, sigma, source = rule(None, "")
-    assert (focal, sigma) == (pytest.approx(400 * 50 / 36 * scale), 0.35) and "50 mm" in source
+    assert (focal, sigma) == (pytest.approx(400 * 50 / 36 * scale), SIGMA_GUESS) and "50 mm" in source
     assert rule(None, "", optimise=False)[:2] == (3000.0, 0.0)
 
 

@@ -44,7 +44,7 @@ class ToneCurve:
     def __init__(self, white: WhitenedModel) -> None:
         self._basis = white.diffuse / (white.diffuse_sd**2)[:, None]
         self._mean = white.diffuse_mean
-        self._skin = white.skin[:, None]
+        self._skin = white.tinted[:, None]
         melanin, blood = torch.tensor(_MELANIN), torch.tensor(_HAEMOGLOBIN)
         covariance = (
             _MELANIN_SD**2 * torch.outer(melanin, melanin)

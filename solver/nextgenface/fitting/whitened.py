@@ -29,6 +29,7 @@ class WhitenedModel:
     roughness: Tensor  # (V,)
     faces: Tensor  # (F, 3)
     skin: Tensor  # (V,) 0..1, where a photo is compared with the model
+    tinted: Tensor  # (V,) 0..1, skin and the border rings: what a skin tone colours
     bare: Tensor  # (V,) 0..1, skin without brows and lips
     core: Tensor  # (V,) 0..1, skin that hair hardly ever covers
     inner: Tensor  # (V,) 0..1, eyeballs and the inside of the mouth
@@ -98,6 +99,7 @@ def whiten(model: FaceModel, device: str | torch.device) -> WhitenedModel:
         roughness=tensor(model.roughness_mean),
         faces=torch.as_tensor(model.faces, dtype=torch.int64, device=device),
         skin=tensor(skin),
+        tinted=tensor(np.maximum(skin, np.clip(model.regions.get("border", 0 * skin), 0, 1) * (1 - inner))),
         bare=tensor(bare),
         inner=tensor(inner),
         eyes=tensor(np.clip(model.regions.get("eyes", np.zeros_like(inner)), 0, 1)),

@@ -16,7 +16,7 @@ from ..rendering.light import LOBE_COUNT, lobe_centres
 
 SMOOTHNESS = 2e-3  # weight of differences between neighbouring lobes, relative to the data
 GREYNESS = 2e-3  # weight of each lobe's colour cast
-RIDGE = 2e-4  # pull towards the mean radiance, for lobes nothing sees
+RIDGE = 5e-4  # pull towards the mean radiance, for lobes nothing sees
 _ITERATIONS = 400
 
 

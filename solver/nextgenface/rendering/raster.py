@@ -120,6 +120,25 @@ def visible_faces(
     return owner.view(height, width)
 
 
+def corner_weights(corners: Tensor, pixel: Tensor, width: int) -> Tensor:
+    """Twice the signed area that each corner's opposite edge makes with the pixel's centre, (N, 3).
+
+    `corners` (N, 3, 2) in pixels, `pixel` (N,) row*width+column. Divided by their sum they are the
+    barycentric weights on the screen.
+    """
+    x = (pixel % width).to(corners.dtype) + 0.5
+    y = torch.div(pixel, width, rounding_mode="floor").to(corners.dtype) + 0.5
+    dx, dy = corners[..., 0] - x[:, None], corners[..., 1] - y[:, None]
+    return torch.stack(
+        [
+            dx[:, 1] * dy[:, 2] - dx[:, 2] * dy[:, 1],
+            dx[:, 2] * dy[:, 0] - dx[:, 0] * dy[:, 2],
+            dx[:, 0] * dy[:, 1] - dx[:, 1] * dy[:, 0],
+        ],
+        1,
+    )
+
+
 def rasterize(screen: Tensor, depth: Tensor, faces: Tensor, height: int, width: int) -> Fragments:
     """Fragments of a mesh seen in perspective; see `visible_faces` for the arguments.
 
@@ -131,19 +150,7 @@ def rasterize(screen: Tensor, depth: Tensor, faces: Tensor, height: int, width: 
     face = owner[pixel]
     corners = faces[face]
     flat = corners.reshape(-1)
-    x = (pixel % width).to(screen.dtype) + 0.5
-    y = torch.div(pixel, width, rounding_mode="floor").to(screen.dtype) + 0.5
-    p = screen.index_select(0, flat).view(-1, 3, 2)
-    dx, dy = p[..., 0] - x[:, None], p[..., 1] - y[:, None]
-    # twice the signed area of the triangle that each corner's opposite edge makes with the pixel
-    w = torch.stack(
-        [
-            dx[:, 1] * dy[:, 2] - dx[:, 2] * dy[:, 1],
-            dx[:, 2] * dy[:, 0] - dx[:, 0] * dy[:, 2],
-            dx[:, 0] * dy[:, 1] - dx[:, 1] * dy[:, 0],
-        ],
-        1,
-    )
+    w = corner_weights(screen.index_select(0, flat).view(-1, 3, 2), pixel, width)
     w = w / depth.index_select(0, flat).view(-1, 3)
     w = w / w.sum(1, keepdim=True)
     return Fragments(pixel, face, corners, w, height, width)

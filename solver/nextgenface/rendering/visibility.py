@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .raster import visible_faces
+from .raster import corner_weights, visible_faces
 
 
 def _frame(direction: Tensor) -> Tensor:
@@ -52,18 +52,7 @@ def vertex_visibility(
         owner = visible_faces(screen, depth, faces, resolution, resolution, orthographic=True).view(-1)
         covered = torch.nonzero(owner >= 0)[:, 0]
         corners = faces[owner[covered]]
-        p = screen[corners]
-        x = (covered % resolution).to(screen) + 0.5
-        y = torch.div(covered, resolution, rounding_mode="floor").to(screen) + 0.5
-        dx, dy = p[..., 0] - x[:, None], p[..., 1] - y[:, None]
-        w = torch.stack(
-            [
-                dx[:, 1] * dy[:, 2] - dx[:, 2] * dy[:, 1],
-                dx[:, 2] * dy[:, 0] - dx[:, 0] * dy[:, 2],
-                dx[:, 0] * dy[:, 1] - dx[:, 1] * dy[:, 0],
-            ],
-            1,
-        )
+        w = corner_weights(screen[corners], covered, resolution)
         w = w / w.sum(1, keepdim=True)
         zmap = screen.new_full((resolution * resolution,), torch.inf)
         zmap[covered] = (w * depth[corners]).sum(1)

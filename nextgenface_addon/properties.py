@@ -61,3 +61,11 @@ class NextGenFaceSettings(bpy.types.PropertyGroup):
 
 
 CLASSES = (NextGenFacePhoto, NextGenFaceSettings)
+
+
+def register() -> None:
+    bpy.types.Scene.nextgenface = bpy.props.PointerProperty(type=NextGenFaceSettings)
+
+
+def unregister() -> None:
+    del bpy.types.Scene.nextgenface

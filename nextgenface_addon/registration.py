@@ -1,31 +1,44 @@
-"""What is registered, in which order. Imported only inside `register()` because it needs bpy."""
+"""What is registered, in which order. Imported only inside `register()` because it needs bpy.
+
+A module brings `CLASSES` and, where it needs more, `register()` and `unregister()`, called after its classes
+are there and before they go. A new file of operators or panels is one line in MODULES.
+"""
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import bpy
 
-from . import panels, preferences, properties, session
+from . import preferences, properties, session
 from .operators import import_result, photos, run
+from .panels import main, results
 
-CLASSES: tuple[type, ...] = (
-    *properties.CLASSES,
-    *preferences.CLASSES,
-    *photos.CLASSES,
-    *run.CLASSES,
-    *import_result.CLASSES,
-    *panels.CLASSES,
+MODULES: tuple[ModuleType, ...] = (
+    properties,
+    preferences,
+    photos,
+    run,
+    import_result,
+    main,
+    results,
 )
+
+CLASSES: tuple[type, ...] = tuple(cls for module in MODULES for cls in module.CLASSES)
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-    bpy.types.Scene.nextgenface = bpy.props.PointerProperty(type=properties.NextGenFaceSettings)
+    for module in MODULES:
+        for cls in module.CLASSES:
+            bpy.utils.register_class(cls)
+        if hasattr(module, "register"):
+            module.register()
 
 
 def unregister() -> None:
-    run.stop_timer()
     session.shut_down()
-    del bpy.types.Scene.nextgenface
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    for module in reversed(MODULES):
+        if hasattr(module, "unregister"):
+            module.unregister()
+        for cls in reversed(module.CLASSES):
+            bpy.utils.unregister_class(cls)

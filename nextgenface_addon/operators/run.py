@@ -180,8 +180,8 @@ def redraw() -> None:
                 area.tag_redraw()
 
 
-def stop_timer() -> None:
-    """Called when the add-on is disabled."""
+def unregister() -> None:
+    """The timer does not outlive the add-on."""
     if bpy.app.timers.is_registered(follow):
         bpy.app.timers.unregister(follow)
 

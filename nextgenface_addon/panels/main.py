@@ -1,10 +1,11 @@
-"""The sidebar of the 3D View, tab NextGenFace. `draw()` only reads what is in memory."""
+"""Photos in, head out."""
 
 from __future__ import annotations
 
 import bpy
 
-from . import session
+from .. import session
+from .base import SidebarPanel
 
 
 class NEXTGENFACE_UL_photos(bpy.types.UIList):
@@ -27,14 +28,12 @@ class NEXTGENFACE_UL_photos(bpy.types.UIList):
         layout.label(text=bpy.path.basename(item.path), icon="IMAGE_DATA", translate=False)
 
 
-class NEXTGENFACE_PT_main(bpy.types.Panel):
+class NEXTGENFACE_PT_main(SidebarPanel, bpy.types.Panel):
     """Photos in, head out."""
 
     bl_idname = "NEXTGENFACE_PT_main"
     bl_label = "NextGenFace"
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = "NextGenFace"
+    bl_order = 0
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
@@ -70,28 +69,4 @@ class NEXTGENFACE_PT_main(bpy.types.Panel):
                 )
 
 
-class NEXTGENFACE_PT_import(bpy.types.Panel):
-    """What to do with a result."""
-
-    bl_idname = "NEXTGENFACE_PT_import"
-    bl_label = "Result"
-    bl_parent_id = "NEXTGENFACE_PT_main"
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = "NextGenFace"
-
-    def draw(self, context: bpy.types.Context) -> None:
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
-        settings = context.scene.nextgenface
-        layout.prop(settings, "pack")
-        layout.prop(settings, "takeover")
-        layout.prop(settings, "show_world")
-        row = layout.row(align=True)
-        row.operator("nextgenface.import_result", icon="IMPORT")
-        row.operator("nextgenface.open_folder", icon="FILE_FOLDER")
-        layout.operator("nextgenface.look_through", icon="CAMERA_DATA")
-
-
-CLASSES = (NEXTGENFACE_UL_photos, NEXTGENFACE_PT_main, NEXTGENFACE_PT_import)
+CLASSES = (NEXTGENFACE_UL_photos, NEXTGENFACE_PT_main)

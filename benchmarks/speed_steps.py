@@ -33,7 +33,7 @@ from nextgenface.rendering.mitsuba_scene import (
     project,
 )
 from nextgenface.rendering.pathtracer import FinalPicture, render_final
-from nextgenface.views import View, face_view
+from nextgenface.views import FaceView, face_view
 from reference_way import ReferenceStep
 from scipy.spatial.transform import Rotation
 
@@ -48,7 +48,7 @@ class Case:
     model: FaceModel
     morphable: MorphableModel
     config: Config
-    view: View
+    view: FaceView
     state: FaceState
     camera: SceneCamera  # of the fitted picture
     final: FinalPicture

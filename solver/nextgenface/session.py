@@ -25,7 +25,7 @@ from .landmarks import Landmarks, create_detector, select_face
 from .measure import measured
 from .photos import Photo, list_photos, load_photo
 from .pictures import draw_landmarks, save_loss_curve
-from .views import View, face_view, fitted_size
+from .views import FaceView, face_view, fitted_size
 
 LARGEST_PHOTO = 4096
 """Longest side of the photos' copies in the results; larger photos are reduced, and their cameras too."""
@@ -49,7 +49,7 @@ class Session:
         self.model = model
         self.device = device
         self.listener = listener
-        self.views: list[View] = []
+        self.views: list[FaceView] = []
         self.records: tuple[PhotoRecord, ...] = ()
         self.state: FaceState | None = None
         self.reports: dict[str, StageReport] = {}
@@ -183,7 +183,7 @@ class Session:
 
 def stage_function(
     number: int,
-) -> Callable[[FaceModel, list[View], FaceState, Config, Listener], tuple[FaceState, StageReport]]:
+) -> Callable[[FaceModel, list[FaceView], FaceState, Config, Listener], tuple[FaceState, StageReport]]:
     """The function that fits stage 1, 2 or 3; imported when it is needed."""
     if number == 1:
         from .fitting.pose import fit_pose

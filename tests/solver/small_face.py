@@ -20,7 +20,7 @@ from nextgenface.landmarks.types import Landmarks
 from nextgenface.paths import asset
 from nextgenface.rendering.deferred import Pose, draw_vertices, shade_vertices, trace_transfer
 from nextgenface.rendering.light import lobe_centres
-from nextgenface.views import Crop, View
+from nextgenface.views import Crop, FaceView
 
 SIZE = 128
 """Side of the synthetic photos, pixels."""
@@ -149,7 +149,7 @@ def example(
     return Truth(shape * scale, expression * 0.3, albedo * 0.5 * scale, pose, environment)
 
 
-def photograph(model: FaceModel, truth: Truth) -> View:
+def photograph(model: FaceModel, truth: Truth) -> FaceView:
     """The view that a perfect camera and a perfect detector would give of `truth`, lens known."""
     white = whiten(model, "cpu")
     with torch.no_grad():
@@ -175,10 +175,10 @@ def photograph(model: FaceModel, truth: Truth) -> View:
     depth = camera[:, 2].numpy()[table].astype(np.float64) * focal / float(truth.pose.translation[2])
     marks = Landmarks("mediapipe", np.arange(len(table)), screen, depth, np.ones(len(table)))
     valid = np.ones((SIZE, SIZE), np.float32)
-    return View("synthetic", image, valid, Crop(0, 0, 1, SIZE), SIZE, SIZE, focal, 0.0, "known", marks)
+    return FaceView("synthetic", image, valid, Crop(0, 0, 1, SIZE), SIZE, SIZE, focal, 0.0, "known", marks)
 
 
-def without(view: View, mask: np.ndarray) -> View:
+def without(view: FaceView, mask: np.ndarray) -> FaceView:
     """The view with pixels (S, S) bool marked as not valid."""
     return replace(view, valid=np.where(mask, 0.0, view.valid).astype(np.float32))
 

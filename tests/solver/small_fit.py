@@ -15,7 +15,7 @@ from nextgenface.fitting.state import FaceState, StageReport, initial_state
 from nextgenface.fitting.whitened import whiten
 from nextgenface.rendering.deferred import Pose, draw_vertices, shade_vertices, trace_transfer
 from nextgenface.rendering.light import lobe_centres
-from nextgenface.views import View
+from nextgenface.views import FaceView
 
 from tests.solver.small_face import SIZE, Truth, example, lamp, photograph, quick_config, small_model
 
@@ -25,13 +25,13 @@ class Fit:
     """Photos, what they show, and the states after stages 1 and 2."""
 
     truths: list[Truth]
-    views: list[View]
+    views: list[FaceView]
     posed: FaceState
     lit: FaceState
     report: StageReport
 
 
-def posed_state(views: list[View], *, shared: bool = False) -> FaceState:
+def posed_state(views: list[FaceView], *, shared: bool = False) -> FaceState:
     """Stage 1 of views."""
     start = initial_state(small_model(), views, shared=shared, seed=0, device="cpu")
     return fit_pose(small_model(), views, start, quick_config(), NullListener())[0]
@@ -65,7 +65,7 @@ def vertices_of(state: FaceState, photo: int = 0, *, mean_identity: bool = False
     return w.vertices(z, state.expression[photo] / w.expression_sd)
 
 
-def psnr(state: FaceState, view: View, photo: int = 0) -> float:
+def psnr(state: FaceState, view: FaceView, photo: int = 0) -> float:
     """sRGB PSNR (dB) of the statistical face of a state against a photo, where both show the face."""
     w = whiten(small_model(), "cpu")
     pose = Pose.from_euler(

@@ -15,7 +15,7 @@ from nextgenface.fitting.state import FaceState, StageReport, initial_state
 from nextgenface.geometry.rotations import euler_to_matrix
 from nextgenface.landmarks.tables import feature_points
 from nextgenface.landmarks.types import Landmarks
-from nextgenface.views import Crop, View
+from nextgenface.views import Crop, FaceView
 
 from tests.solver.small_face import quick_config, trimmed_model
 
@@ -57,7 +57,7 @@ def _head(yaw: float = 0.0, *, seed: int = 0, identity: float = 1.0, focal: floa
 
 def _view(
     head: Head, *, scheme: str = "mediapipe", noise: float = 0.0, depth: bool = True, sigma: float = 0.0
-) -> View:
+) -> FaceView:
     """The detector's view of a head; `noise` in pixels, `sigma` of the lens."""
     rng = np.random.default_rng(5)
     table = trimmed_model().landmarks[scheme]
@@ -69,10 +69,10 @@ def _view(
     blank = np.zeros((SIZE, SIZE, 3), np.float32)
     valid = np.ones((SIZE, SIZE), np.float32)
     focal = head.focal * (1.15 if sigma > 0 else 1.0)
-    return View("head", blank, valid, Crop(0, 0, 1, SIZE), SIZE, SIZE, focal, sigma, "test", marks)
+    return FaceView("head", blank, valid, Crop(0, 0, 1, SIZE), SIZE, SIZE, focal, sigma, "test", marks)
 
 
-def _fit(*views: View, shared: bool = False, cap: int = 60) -> tuple[FaceState, StageReport]:
+def _fit(*views: FaceView, shared: bool = False, cap: int = 60) -> tuple[FaceState, StageReport]:
     start = initial_state(trimmed_model(), list(views), shared=shared, seed=0, device="cpu")
     return pose.fit_pose(trimmed_model(), list(views), start, quick_config(iterStep1=cap), NullListener())
 
@@ -83,7 +83,7 @@ def _turn_error(state: FaceState, head: Head, photo: int = 0) -> float:
     return float(np.degrees(np.arccos(np.clip((np.trace(found @ head.rotation.T) - 1) / 2, -1, 1))))
 
 
-def _reprojection(state: FaceState, view: View, photo: int = 0) -> np.ndarray:
+def _reprojection(state: FaceState, view: FaceView, photo: int = 0) -> np.ndarray:
     """Distance of the fitted landmarks from those of a view, pixels (L,)."""
     i = state.identity_of(photo)
     points = trimmed_model().shape_mean + trimmed_model().expression_mean

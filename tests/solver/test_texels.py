@@ -10,7 +10,7 @@ from nextgenface.fitting.targets import Target, encode, encode_slope, target_at
 from nextgenface.fitting.texels import DEPTH_SLACK, Texels
 from nextgenface.rendering.deferred import Pose, vertex_normals
 from nextgenface.rendering.raster import rasterize
-from nextgenface.views import View
+from nextgenface.views import FaceView
 
 from tests.solver.small_face import example, photograph, small_model, without
 from tests.solver.tiny import tiny_model
@@ -173,7 +173,7 @@ def test_code_values_follow_the_curve_and_have_slopes_everywhere() -> None:
     assert torch.allclose(encode_slope(bright), x.grad[3:6], rtol=1e-4)
 
 
-def _view() -> View:
+def _view() -> FaceView:
     return photograph(small_model(), example(small_model()))
 
 

@@ -15,7 +15,7 @@ from nextgenface.fitting.state import FaceState, StageReport
 from nextgenface.fitting.texels import Texels
 from nextgenface.fitting.textures import RELIEF_SHARE, fit_textures
 from nextgenface.fitting.whitened import whiten
-from nextgenface.views import View
+from nextgenface.views import FaceView
 
 from tests.solver.small_face import SIZE, quick_config, small_model, without
 from tests.solver.small_fit import shared_fit, single_fit
@@ -28,7 +28,7 @@ CHEEK = 205
 """Landmark in the middle of the cheek at the image's left (the subject's right)."""
 
 
-def _fit(view: View, steps: int = 12, **changes: object) -> tuple[FaceState, StageReport]:
+def _fit(view: FaceView, steps: int = 12, **changes: object) -> tuple[FaceState, StageReport]:
     config = quick_config(iterStep3=steps, textureResolution=TEXELS, **changes)
     return fit_textures(small_model(), [view], single_fit().lit, config, NullListener())
 
@@ -44,7 +44,7 @@ def _pixel(landmark: int) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def _spotted(colour: tuple[float, float, float]) -> View:
+def _spotted(colour: tuple[float, float, float]) -> FaceView:
     """The photo with a spot of 5 x 5 pixels (7 mm) on the cheek, as a factor on the light it sends."""
     view = single_fit().views[0]
     row, column = _pixel(CHEEK)
@@ -109,7 +109,7 @@ def test_a_mole_becomes_skin() -> None:
     assert mirrored.mean() > 0.93  # the other cheek was seen without it
 
 
-def _turned(view: View) -> FaceState:
+def _turned(view: FaceView) -> FaceState:
     """Maps from the first photo of the shared fit alone, in which the face is turned by 29 degrees."""
     lit = shared_fit().lit
     of_photo = ("expression", "rotation", "translation", "focals", "principal", "sh", "environment")

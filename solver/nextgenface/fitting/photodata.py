@@ -12,7 +12,7 @@ from torch.nn import functional as tf
 
 from ..rendering.deferred import Transfer
 from ..rendering.raster import Fragments
-from ..views import View
+from ..views import FaceView
 from .targets import Target
 
 
@@ -21,7 +21,7 @@ class PhotoData:
     """One photo's share of the problem, with what is held fixed between updates."""
 
     index: int
-    view: View
+    view: FaceView
     rotation: Tensor  # (3, 3) at the start
     translation: Tensor
     focal: Tensor
@@ -37,7 +37,7 @@ class PhotoData:
     transfer: Transfer | None = None
 
 
-def distance_outside(view: View, device: torch.device) -> Tensor | None:
+def distance_outside(view: FaceView, device: torch.device) -> Tensor | None:
     """Distance map (1, 1, H, W), pixels, from the person in a view; None when that is not known."""
     if view.person is None:
         return None

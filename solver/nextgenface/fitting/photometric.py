@@ -35,7 +35,7 @@ from ..rendering.deferred import (
 )
 from ..rendering.light import lobes_to_sh
 from ..rendering.raster import Fragments, rasterize
-from ..views import View
+from ..views import FaceView
 from .lightsolve import LinearPicture, solve_light
 from .loop import Outcome, run_steps
 from .photodata import PhotoData, distance_outside, neighbourhood, spread_rows
@@ -69,7 +69,7 @@ class PhotometricProblem:
     """Joint fit of the photos of one identity (or one photo); parameters are leaf tensors stepped by Adam."""
 
     def __init__(
-        self, model: FaceModel, views: list[View], state: FaceState, photos: list[int], config: Config
+        self, model: FaceModel, views: list[FaceView], state: FaceState, photos: list[int], config: Config
     ) -> None:
         device = state.shape.device
         self.model = model
@@ -90,7 +90,7 @@ class PhotometricProblem:
         self.relief: list[Tensor] = []  # per photo, (V, 3) mm
         self.photos = [self._photo(views[i], state, i) for i in photos]
 
-    def _photo(self, view: View, state: FaceState, i: int) -> PhotoData:
+    def _photo(self, view: FaceView, state: FaceState, i: int) -> PhotoData:
         device = state.shape.device
         height = state.height
         home = landmark_vertices(self.model, view.landmarks)
@@ -406,7 +406,7 @@ def level_at(step: int, cap: int) -> int:
 
 
 def fit_photometric(
-    model: FaceModel, views: list[View], state: FaceState, config: Config, listener: Listener
+    model: FaceModel, views: list[FaceView], state: FaceState, config: Config, listener: Listener
 ) -> tuple[FaceState, StageReport]:
     """Fit light, reflectance coefficients, shape, expression and pose to the photos.
 

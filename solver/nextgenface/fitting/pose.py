@@ -23,7 +23,7 @@ from ..facemodel.model import FaceModel
 from ..geometry.rotations import euler_to_matrix, matrix_to_euler, small_rotation
 from ..landmarks.tables import feature_points
 from ..landmarks.types import Landmarks
-from ..views import View
+from ..views import FaceView
 from .loop import run_steps
 from .state import FaceState, StageReport
 
@@ -112,7 +112,7 @@ def _skew(v: Array) -> Array:
 class _Problem:
     """Residuals and Jacobian of one photo's landmarks."""
 
-    def __init__(self, rows: _Rows, view: View, principal: Array, chosen: NDArray[np.int64]) -> None:
+    def __init__(self, rows: _Rows, view: FaceView, principal: Array, chosen: NDArray[np.int64]) -> None:
         marks = view.landmarks
         self.rows = rows
         self.target = marks.points[chosen].astype(np.float64)
@@ -203,7 +203,7 @@ class _Problem:
 def _slide_contour(
     model: FaceModel,
     u: _Unknowns,
-    view: View,
+    view: FaceView,
     principal: Array,
     chosen: NDArray[np.int64],
     vertices: NDArray[np.int64],
@@ -302,7 +302,7 @@ def _rigid_start(problem: _Problem, start: _Unknowns) -> _Unknowns:
 
 
 def _solve_photo(
-    model: FaceModel, view: View, start: _Unknowns, principal: Array, cap: int, listener: Listener
+    model: FaceModel, view: FaceView, start: _Unknowns, principal: Array, cap: int, listener: Listener
 ) -> tuple[_Unknowns, list[float], bool]:
     home = landmark_vertices(model, view.landmarks)
     chosen = np.nonzero((home >= 0) & (view.landmarks.weights > 0))[0]
@@ -321,7 +321,7 @@ def _solve_photo(
 
 
 def fit_pose(
-    model: FaceModel, views: list[View], state: FaceState, config: Config, listener: Listener
+    model: FaceModel, views: list[FaceView], state: FaceState, config: Config, listener: Listener
 ) -> tuple[FaceState, StageReport]:
     """Fit pose, expression, weak identity and (when asked) focal length of each photo to its landmarks.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..facemodel.model import FaceModel
-from ..views import View
+from ..views import FaceView
 
 SH_BANDS = 9
 """Spherical-harmonics bands of the interchange form (81 coefficients per channel)."""
@@ -86,7 +86,9 @@ class StageReport:
         return self.losses[-1] if self.losses else float("nan")
 
 
-def initial_state(model: FaceModel, views: list[View], *, shared: bool, seed: int, device: str) -> FaceState:
+def initial_state(
+    model: FaceModel, views: list[FaceView], *, shared: bool, seed: int, device: str
+) -> FaceState:
     """A mean face in front of each camera, lit from the camera's side.
 
     The pose is only a start: frontal, at the distance where the face fills its landmark box.

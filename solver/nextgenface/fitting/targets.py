@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as tf
 
 from ..colour import linear_to_srgb
-from ..views import View
+from ..views import FaceView
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def encode_slope(linear: Tensor) -> Tensor:
     return 1.055 / 2.4 * x ** (1 / 2.4 - 1)
 
 
-def target_at(view: View, height: int, device: str | torch.device) -> Target:
+def target_at(view: FaceView, height: int, device: str | torch.device) -> Target:
     """The view's photo resized (area average of linear light) to `height` rows."""
     image = torch.as_tensor(view.image, dtype=torch.float32, device=device)
     valid = torch.as_tensor(view.valid, dtype=torch.float32, device=device)

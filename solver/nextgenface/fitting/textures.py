@@ -29,7 +29,7 @@ from ..rendering.deferred import (
 )
 from ..rendering.light import lobes_to_sh
 from ..rendering.raster import Fragments, rasterize
-from ..views import View
+from ..views import FaceView
 from .loop import run_steps
 from .photometric import AGREEMENT_SCALE, ROBUST_SCALE, PhotometricProblem, groups
 from .relief import Relief, lid_clearance
@@ -65,7 +65,7 @@ class _Pixels:
 
 
 def fit_textures(
-    model: FaceModel, views: list[View], state: FaceState, config: Config, listener: Listener
+    model: FaceModel, views: list[FaceView], state: FaceState, config: Config, listener: Listener
 ) -> tuple[FaceState, StageReport]:
     """Fit relief and per-texel maps; `config.iterStep3` caps the steps per identity. New state, stage = 3."""
     begun = time.monotonic()
@@ -107,7 +107,7 @@ class _TextureProblem:
     """Stage 3 of one identity."""
 
     def __init__(
-        self, model: FaceModel, views: list[View], state: FaceState, members: list[int], config: Config
+        self, model: FaceModel, views: list[FaceView], state: FaceState, members: list[int], config: Config
     ) -> None:
         self.config = config
         self.photometric = PhotometricProblem(model, views, state, members, config)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .job_events import MAX_BYTES_PER_POLL, RESULT_FILE, EventReader, JobStatus, State, apply_event
+from .problems import AddonProblem
 from .processes import interrupt, process_alive, process_start_time
 
 __all__ = (
@@ -43,7 +44,7 @@ EXIT_USER_ERROR = 2
 EXIT_CANCELLED = 130
 
 
-class JobError(Exception):
+class JobError(AddonProblem):
     """A job cannot be started; the message says why."""
 
 

@@ -4,8 +4,7 @@
 
 import bpy
 
-# The add-on is this package's parent when it is installed as an extension, this package itself otherwise.
-ADDON = __package__.removesuffix(".nextgenface_addon")
+from .user_folders import ADDON
 
 
 class NextGenFacePreferences(bpy.types.AddonPreferences):

@@ -10,10 +10,12 @@ import os
 import sys
 from pathlib import Path
 
+from .problems import AddonProblem
+
 ENVIRONMENT_VARIABLE = "NEXTGENFACE_PYTHON"
 
 
-class SolverPythonError(Exception):
+class SolverPythonError(AddonProblem):
     """No usable Python for the solver; the message says what was looked at and what to do."""
 
 

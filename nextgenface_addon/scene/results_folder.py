@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..problems import AddonProblem
+
 SCHEMA = 1
 METHODS = ("face",)
 NEEDED_FILES = ("diffuse", "environment")
@@ -24,7 +26,7 @@ _MAX_ROTATION_ERROR = 1e-3
 _MAX_SKEW = 1e-6
 
 
-class ResultsError(Exception):
+class ResultsError(AddonProblem):
     """A results folder cannot be used; the message names the file and what to do."""
 
 

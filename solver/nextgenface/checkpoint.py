@@ -49,12 +49,15 @@ _EXTRA_FIELDS = ("environment", "principal", "gloss", "displacement", "confidenc
 
 @dataclass(frozen=True)
 class PhotoRecord:
-    """What a checkpoint remembers of one photo. `size`: upright original pixels; `crop`: (x0, y0, scale)."""
+    """What a checkpoint remembers of one photo. `size`: upright original pixels; `crop`: (x0, y0, scale);
+    `blendshapes`: the detector's scores by ARKit name, 0..1, None where it gives none.
+    """
 
     name: str
     source: str
     size: tuple[int, int]
     crop: tuple[float, float, float]
+    blendshapes: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -358,6 +361,7 @@ def _check_info(path: Path, info: Any, n: int, m: int) -> tuple[PhotoRecord, ...
                 str(p["source"]),
                 (int(p["size"][0]), int(p["size"][1])),
                 (float(p["crop"][0]), float(p["crop"][1]), float(p["crop"][2])),
+                _scores(p.get("blendshapes")),
             )
             for p in info["photos"]
         )
@@ -368,9 +372,17 @@ def _check_info(path: Path, info: Any, n: int, m: int) -> tuple[PhotoRecord, ...
         str(info["model_name"]), int(info["seed"])
         if not isinstance(info["model_hash"], str):
             raise ValueError("model_hash")
-    except (KeyError, TypeError, ValueError, IndexError) as problem:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as problem:
         raise CheckpointError(f"{path}: the entry 'nextgenface' is damaged ({problem}).") from problem
     return photos
+
+
+def _scores(value: Any) -> dict[str, float] | None:
+    """Blendshape scores of a photo; files of before they were kept have none."""
+    scores = None if value is None else {str(name): float(score) for name, score in value.items()}
+    if scores is not None and not all(math.isfinite(score) for score in scores.values()):
+        raise ValueError("blendshapes")
+    return scores
 
 
 def _checked(path: Path, key: str, value: Any, dims: int) -> NDArray[np.float32]:

@@ -86,6 +86,7 @@ class Session:
                     str(path.absolute()),
                     (photo.width, photo.height),
                     (crop.x0, crop.y0, crop.scale),
+                    landmarks.blendshapes,
                 )
             )
             copy = reduced(photo.srgb8())

@@ -55,6 +55,22 @@ def test_a_state_comes_back_bit_for_bit(tmp_path: Path, stage: int, photos: int,
     same(state, restore_state(load_checkpoint(path), TINY, records(photos), (96, 96)))
 
 
+def test_the_detectors_scores_are_kept(tmp_path: Path) -> None:
+    state = random_state(TINY, 2)
+    scored, plain = records(2)
+    photos = (replace(scored, blendshapes={"jawOpen": 0.25}), plain)
+    path = saved(tmp_path / "c.pickle", state, photos)
+    assert load_checkpoint(path).photos == photos
+    content = pickle.loads(path.read_bytes())
+    content["nextgenface"]["photos"][0]["blendshapes"] = {"jawOpen": float("nan")}
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(path)
+    del content["nextgenface"]["photos"][0]["blendshapes"]  # as older versions wrote it
+    path.write_bytes(pickle.dumps(content))
+    assert load_checkpoint(path).photos[0].blendshapes is None
+
+
 def test_pickle_load_in_a_script_gives_the_guides_arrays(tmp_path: Path) -> None:
     state = random_state(TINY, 2)
     path = saved(tmp_path / "c.pickle", state)

@@ -1,5 +1,7 @@
 """What Blender starts: `python -m nextgenface.job JOBDIR` runs the reconstruction in JOBDIR/job.json.
 
+`method` in there says which: "face" (the default) or one of `multiview.method.METHODS`.
+
 It writes `events.jsonl` and `solver.log` into JOBDIR and the results into the folder that job.json names.
 SIGINT (CTRL_BREAK on Windows) stops between two steps with the last checkpoint kept; so does the end of the
 process `parent_pid`.
@@ -46,6 +48,10 @@ class Job:
     skip: frozenset[int] = frozenset()
     face: int = 0
     parent_pid: int | None = None
+    method: str = "face"
+    mesh: Path | None = None
+    held_out: tuple[str, ...] = ()
+    resume: bool = False
 
 
 def read_job(folder: Path) -> Job:
@@ -84,7 +90,10 @@ def read_job(folder: Path) -> Job:
     skip = value("skip", (list,), [])
     if not all(isinstance(s, int) and s in (1, 2, 3) for s in skip):
         raise JobError(f"{path}: 'skip' may only list the stages 1, 2 and 3.")
-    config, checkpoint = value("config", (str,), None), value("checkpoint", (str,), None)
+    held_out = value("heldOut", (list,), [])
+    if not all(isinstance(name, str) for name in held_out):
+        raise JobError(f"{path}: 'heldOut' must list names of views.")
+    config, checkpoint, mesh = (value(name, (str,), None) for name in ("config", "checkpoint", "mesh"))
     return Job(
         input=tuple(folder / item for item in inputs),
         output=folder / value("output", (str,), "."),
@@ -95,6 +104,10 @@ def read_job(folder: Path) -> Job:
         skip=frozenset(skip),
         face=value("face", (int,), 0),
         parent_pid=value("parent_pid", (int,), None),
+        method=value("method", (str,), "face"),
+        mesh=folder / mesh if mesh else None,
+        held_out=tuple(held_out),
+        resume=value("resume", (bool,), False),
     )
 
 
@@ -144,27 +157,37 @@ def parent_gone(parent_pid: int | None) -> CancelWhen:
     return CancelWhen(gone, PARENT_CHECK_SECONDS)
 
 
-def run_job(folder: Path) -> int:
-    """Run the job in `folder`; returns the exit code. What happens is in events.jsonl and solver.log."""
+def work_on(job: Job, listener: Tee) -> Path:
+    """Do what a job asks; returns the path of its `result.json`."""
+    if job.method != "face":
+        from .multiview.method import Request as MethodRequest
+        from .multiview.method import method
+
+        asked = MethodRequest(job.input, job.output, job.mesh, job.held_out, job.set, job.resume)
+        return method(job.method)(asked, listener)
     from .run import Request, reconstruct
 
+    with logged_to(listener):
+        config = job_config(job)
+    request = Request(
+        inputs=job.input,
+        output=job.output,
+        config=config,
+        shared=job.shared_identity,
+        checkpoint=job.checkpoint,
+        skip=job.skip,
+    )
+    return reconstruct(request, listener)
+
+
+def run_job(folder: Path) -> int:
+    """Run the job in `folder`; returns the exit code. What happens is in events.jsonl and solver.log."""
     stop = StopFlag()
     with open(folder / "events.jsonl", "a", encoding="utf-8") as stream, stop.installed():
         events = JsonlListener(stream, preview_path=folder / "preview.png")
         try:
             job = read_job(folder)
-            listener = Tee(events, stop.listener(), parent_gone(job.parent_pid))
-            with logged_to(events):
-                config = job_config(job)
-            request = Request(
-                inputs=job.input,
-                output=job.output,
-                config=config,
-                shared=job.shared_identity,
-                checkpoint=job.checkpoint,
-                skip=job.skip,
-            )
-            result = reconstruct(request, listener)
+            result = work_on(job, Tee(events, stop.listener(), parent_gone(job.parent_pid)))
             beside = result.is_relative_to(folder)
             events.write("done", result=str(result.relative_to(folder) if beside else result))
             return 0

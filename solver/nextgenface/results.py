@@ -89,7 +89,7 @@ def write_results(
         "converged": all(d.noise <= d.noise_asked for d in drawn),
         "loss": _number(max(d.noise for d in drawn)),
     }
-    stages = {name: _stage_entry(report) for name, report in output.reports.items()}
+    stages = {name: stage_entry(report) for name, report in output.reports.items()}
     warnings = [
         *output.warnings,
         *(text for d in drawn for text in d.warnings if text not in output.warnings),
@@ -323,7 +323,8 @@ def shown_camera(
     return camera, Crop(x0 * factor, y0 * factor, scale / factor, max(state.width, state.height))
 
 
-def _stage_entry(report: StageReport) -> dict[str, Any]:
+def stage_entry(report: StageReport) -> dict[str, Any]:
+    """A stage's entry in `result.json`."""
     return {
         "seconds": round(report.seconds, 3),
         "peak_mb": round(report.peak_mb, 1),

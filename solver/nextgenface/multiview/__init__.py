@@ -1,0 +1,1 @@
+"""Reconstruction from calibrated views: texture optimisation, neural deferred shading, Gaussian splats."""

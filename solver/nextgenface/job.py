@@ -82,7 +82,8 @@ def read_job(folder: Path) -> Job:
 
     inputs = value("input", (list, str), [])
     inputs = [inputs] if isinstance(inputs, str) else inputs
-    if not inputs or not all(isinstance(item, str) for item in inputs):
+    exports = value("method", (str,), "face") == "face" and raw.get("checkpoint") is not None
+    if not (inputs or exports) or not all(isinstance(item, str) for item in inputs):
         raise JobError(f"{path}: 'input' must list at least one photo or folder.")
     settings = value("set", (dict,), {})
     if not all(isinstance(v, (str, int, float, bool)) for v in settings.values()):
@@ -158,7 +159,7 @@ def parent_gone(parent_pid: int | None) -> CancelWhen:
 
 
 def work_on(job: Job, listener: Tee) -> Path:
-    """Do what a job asks; returns the path of its `result.json`."""
+    """Do what a job asks; returns the path of its `result.json`. A checkpoint without photos is exported."""
     if job.method != "face":
         from .multiview.method import Request as MethodRequest
         from .multiview.method import method
@@ -169,6 +170,10 @@ def work_on(job: Job, listener: Tee) -> Path:
 
     with logged_to(listener):
         config = job_config(job)
+        if job.checkpoint is not None and not job.input:
+            from .export import export
+
+            return export(job.checkpoint, job.output, config, listener)
     request = Request(
         inputs=job.input,
         output=job.output,

@@ -215,6 +215,9 @@ class _Writer:
             "expression_index": i if state.identity_count == 1 else 0,
             "files": files,
         }
+        if record.blendshapes is not None:
+            scores = {name: round(score, 5) for name, score in record.blendshapes.items()}
+            entry["blendshapes"] = {name: score for name, score in scores.items() if not name.startswith("_")}
         if state.identity_count > 1:
             entry["geometry"] = self.geometry_name(identity)
         return entry

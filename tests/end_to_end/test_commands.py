@@ -217,6 +217,17 @@ def test_a_job_writes_events_a_log_and_the_result(tmp_path: Path, run: Run) -> N
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_job_with_a_checkpoint_and_no_photos_exports_it(tmp_path: Path, run: Run) -> None:
+    from nextgenface.job import run_job
+
+    checkpoint = run.folder / CHECKPOINTS / "stage2_output.pickle"
+    folder = write_job(tmp_path / "job", checkpoint=str(checkpoint), output="result")
+    assert run_job(folder) == 0
+    result = json.loads((folder / "result" / "result.json").read_text(encoding="utf-8"))
+    assert result["stage"] == 2 and list(result["stages"]) == ["render"]
+    assert json.loads((folder / "events.jsonl").read_text().splitlines()[-1])["event"] == "done"
+
+
 @pytest.mark.parametrize("how", ["interrupt", "parent"])
 def test_a_job_stops_with_a_checkpoint(tmp_path: Path, photo: Path, how: str) -> None:
     parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

@@ -1,4 +1,4 @@
-"""A camera per photo with exactly the solver's K, R and t, and the photo behind the picture."""
+"""A camera per photo with exactly the solver's K, R and t, and the photo behind and over the picture."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from mathutils import Matrix
 
 from .axes import METRES_PER_MM, camera_matrix, lens_settings
 from .images import load_image
-from .owned import Owner
+from .owned import PROPERTY, Owner
 from .results_folder import PhotoResult
 
 SENSOR_WIDTH = 36.0
-BACKGROUND_ALPHA = 1.0
 
 
 def build_camera(
@@ -53,19 +52,31 @@ def build_camera(
         image = load_image(
             owner, f"{role}/photo", photo.files["photo"], "sRGB", name=f"{name} photo", pack=pack
         )
-        _show_behind(data, image)
+        _show_photo(data, image)
     return camera_object
 
 
-def _show_behind(data: bpy.types.Camera, image: bpy.types.Image) -> None:
-    if any(background.image == image for background in data.background_images):
-        return
-    background = data.background_images.new()
-    background.image = image
-    background.source = "IMAGE"
-    background.display_depth = "BACK"
-    background.frame_method = (
-        "STRETCH"  # photo and frame have the same shape, also with pixels that are not square
-    )
-    background.alpha = BACKGROUND_ALPHA
-    data.show_background_images = True
+def _show_photo(data: bpy.types.Camera, image: bpy.types.Image) -> None:
+    """Put the photo behind the head, and once more over it, unseen until its opacity is raised."""
+    present = {background.display_depth for background in data.background_images if background.image == image}
+    for depth, opacity in (("BACK", 1.0), ("FRONT", 0.0)):
+        if depth in present:
+            continue
+        background = data.background_images.new()
+        background.image = image
+        background.source = "IMAGE"
+        background.display_depth = depth
+        # Photo and frame have the same shape, also with pixels that are not square.
+        background.frame_method = "STRETCH"
+        background.alpha = opacity
+        background.show_expanded = False
+        data.show_background_images = True
+
+
+def photo_overlay(camera_object: bpy.types.Object) -> bpy.types.CameraBackgroundImage | None:
+    """The photo over the picture of a camera view; its `alpha` mixes from render (0) to photo (1)."""
+    for background in camera_object.data.background_images:
+        image = background.image
+        if background.display_depth == "FRONT" and image is not None and PROPERTY in image:
+            return background
+    return None

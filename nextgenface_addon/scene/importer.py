@@ -10,9 +10,11 @@ import bpy
 from . import takeover
 from .camera import build_camera
 from .images import check_readable
+from .map_size import MAP_SIZE, set_map_size
 from .material import build_material
 from .mesh import build_head
 from .owned import FOLDER_PROPERTY, Owner
+from .photo_views import IDENTITY, PHOTO_NAME
 from .results_folder import PhotoResult, ResultsFolder, read_results
 from .shape_keys import build_shape_keys
 from .world import build_world
@@ -99,6 +101,7 @@ def import_result(
         for photo in photos:
             role = f"photo {photo.index}"
             camera = build_camera(owner, role, f"{photo.name} camera", photo, head, pack=options.pack)
+            camera.data[PHOTO_NAME], camera.data[IDENTITY] = photo.name, identity
             _link(collection, camera)
             world = build_world(owner, role, f"{photo.name} light", photo, pack=options.pack)
             cameras.append(camera)
@@ -139,6 +142,8 @@ def _build_person(
     report.expressions += build_shape_keys(head, photos, results.geometries[identity])
     # With one identity over several photos the maps of its first photo are everybody's.
     material = build_material(owner, role, f"{name} skin", photos[0], pack=options.pack)
+    if material.get(MAP_SIZE):  # the artist works with smaller copies: make them anew
+        set_map_size(material, int(material[MAP_SIZE]))
     if not head.data.materials:
         head.data.materials.append(material)
     return head

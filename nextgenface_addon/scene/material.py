@@ -21,6 +21,9 @@ _MAPS: tuple[tuple[str, str, ColourSpace, str, float], ...] = (
 )
 
 
+MAP_NODES = tuple(node_name for _, _, _, node_name, _ in _MAPS)
+
+
 def build_material(
     owner: Owner, role: str, name: str, photo: PhotoResult, *, pack: bool
 ) -> bpy.types.Material:

@@ -48,7 +48,9 @@ class Geometry:
 
 @dataclass(frozen=True)
 class PhotoResult:
-    """One photo's camera and files. X_cam = R·X_model + t in mm (OpenCV axes); K in pixels of the photo."""
+    """One photo's camera and files. X_cam = R·X_model + t in mm (OpenCV axes); K in pixels of the photo.
+    `blendshapes`: the detector's scores by ARKit name, 0..1; empty where it gave none.
+    """
 
     name: str
     index: int
@@ -61,6 +63,7 @@ class PhotoResult:
     expression_index: int
     geometry: str
     files: Mapping[str, Path]
+    blendshapes: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,18 @@ def _photo(
         expression_index=_integer(entry, "expression_index", position, what),
         geometry=entry.get("geometry") or default_geometry,
         files=files,
+        blendshapes=_scores(entry.get("blendshapes"), what),
     )
+
+
+def _scores(value: object, what: str) -> dict[str, float]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(
+        isinstance(score, (int, float)) and math.isfinite(score) for score in value.values()
+    ):
+        raise ResultsError(f"result.json: the blendshapes of {what} are not numbers by name.")
+    return {str(name): float(score) for name, score in value.items()}
 
 
 def read_geometry(path: Path) -> Geometry:

@@ -65,7 +65,7 @@ def test_shape_keys(bpy: Any, results: Path) -> None:
     head = bpy.data.objects[report.heads[0]]
     keys = head.data.shape_keys
     assert {key.name: key.value for key in keys.key_blocks if key != keys.reference_key} == {
-        "Expression Müller 1": 1.0, "jawOpen": 0.0, "eyeBlinkLeft": 0.0,
+        "Expression Müller 1": 1.0, "Residual Müller 1": 0.0, "jawOpen": 0.0, "eyeBlinkLeft": 0.0,
     }  # fmt: skip
     assert keys.reference_key.name == "Basis"
     expected = (Folder().neutral + Folder().expression(0)) @ MODEL_TO_BLENDER.T * 0.001
@@ -121,8 +121,11 @@ def test_cameras_follow_the_head(bpy: Any, results: Path) -> None:
 
 def test_the_photo_stands_behind_the_camera_view(bpy: Any, results: Path) -> None:
     data = bpy.data.objects[do_import(results).cameras[0]].data
-    assert data.show_background_images and len(data.background_images) == 1
-    image = data.background_images[0].image
+    behind, over = data.background_images
+    assert data.show_background_images and behind.image == over.image
+    assert (behind.display_depth, behind.alpha) == ("BACK", 1.0)
+    assert (over.display_depth, over.alpha) == ("FRONT", 0.0), "unseen until its opacity is raised"
+    image = behind.image
     assert tuple(image.size) == (96, 128) and image.colorspace_settings.name == "sRGB"
 
 
@@ -160,7 +163,8 @@ def test_world_is_float_and_not_turned(bpy: Any, results: Path) -> None:
     world = bpy.data.worlds[do_import(results).worlds[0]]
     node = next(node for node in world.node_tree.nodes if node.type == "TEX_ENVIRONMENT")
     assert node.image.is_float and node.image.colorspace_settings.name == "Linear Rec.709"
-    assert not node.inputs["Vector"].is_linked and node.projection == "EQUIRECTANGULAR"
+    mapping = node.inputs["Vector"].links[0].from_node
+    assert mapping.inputs["Rotation"].default_value[:] == (0, 0, 0) and node.projection == "EQUIRECTANGULAR"
     width, height = node.image.size
     found = np.array(node.image.pixels).reshape(height, width, -1)[::-1, :, :3]
     np.testing.assert_allclose(found, light_of(blender_directions(width, height)), atol=1e-6)
@@ -234,7 +238,7 @@ def test_another_topology_replaces_the_mesh(bpy: Any, results: Path) -> None:
     second = do_import(results)
     head = bpy.data.objects[second.heads[0]]
     assert first.heads == second.heads and counts(bpy) == before
-    assert len(head.data.vertices) == 121 and len(head.data.shape_keys.key_blocks) == 4
+    assert len(head.data.vertices) == 121 and len(head.data.shape_keys.key_blocks) == 5
     assert head.data.validate() is False
 
 
@@ -248,7 +252,7 @@ def test_several_photos_of_one_person(bpy: Any, tmp_path: Path) -> None:
     assert [keys[name].value for name in report.expressions] == [1.0, 0.0, 0.0]
     before = counts(bpy)
     do_import(tmp_path / "r")
-    assert counts(bpy) == before and len(keys) == 6
+    assert counts(bpy) == before and len(keys) == 9
     folder.photos.pop(1)
     folder.write(tmp_path / "r")
     assert do_import(tmp_path / "r").expressions[0] == "Expression a"

@@ -11,8 +11,9 @@ from types import ModuleType
 import bpy
 
 from . import preferences, properties, session
-from .operators import import_result, photos, run
-from .panels import main, results
+from .operators import animation as animation_operators
+from .operators import import_result, photo_view, photos, relight, run
+from .panels import animation, main, results
 
 MODULES: tuple[ModuleType, ...] = (
     properties,
@@ -20,8 +21,12 @@ MODULES: tuple[ModuleType, ...] = (
     photos,
     run,
     import_result,
+    photo_view,
+    relight,
+    animation_operators,
     main,
     results,
+    animation,
 )
 
 CLASSES: tuple[type, ...] = tuple(cls for module in MODULES for cls in module.CLASSES)

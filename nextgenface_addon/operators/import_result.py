@@ -1,25 +1,31 @@
-"""Import of a finished results folder."""
+"""Import of a finished results folder or of a checkpoint: from the panel, File > Import, or by dropping."""
 
 # mypy: disable-error-code="valid-type"
 
 from pathlib import Path
 
 import bpy
+from bpy.app.translations import pgettext_rpt as rpt_
 
+from ..checkpoints import export_request, exported_folder, is_checkpoint
 from ..properties import TAKEOVER_ITEMS
-from ..scene.importer import ImportOptions, import_result
-from ..scene.results_folder import ResultsError
+from ..scene.importer import ImportOptions, ImportReport, import_result
+from .base import NextGenFaceOperator
+
+FILE_TYPES = ".json;.pickle;.pkl"
 
 
-class NEXTGENFACE_OT_import_result(bpy.types.Operator):
-    """Bring a finished results folder into the scene, or update what an earlier import of it made"""
+class NEXTGENFACE_OT_import_result(NextGenFaceOperator, bpy.types.Operator):
+    """Bring a results folder or a checkpoint (stageN_output.pickle) into the scene. A folder that was imported before is updated; a checkpoint is completed by the solver first, without running its stages again"""  # noqa: E501 - Blender shows it as one tooltip
 
     bl_idname = "nextgenface.import_result"
     bl_label = "Import Result"
     bl_options = {"REGISTER", "UNDO"}
 
+    filepath: bpy.props.StringProperty(name="File", subtype="FILE_PATH", options={"SKIP_SAVE"})
     directory: bpy.props.StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
     filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
+    filter_glob: bpy.props.StringProperty(default="result.json;*.pickle;*.pkl", options={"HIDDEN"})
     pack: bpy.props.BoolProperty(
         name="Pack Images",
         description="Keep the images in the .blend file instead of linking to them",
@@ -37,46 +43,70 @@ class NEXTGENFACE_OT_import_result(bpy.types.Operator):
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         settings = context.scene.nextgenface
         self.pack, self.takeover, self.show_world = settings.pack, settings.takeover, settings.show_world
+        if self.filepath or self.directory:  # dropped, or called by a button that knows the folder
+            return self.execute(context)
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def work(self, context: bpy.types.Context) -> set[str]:
+        path = Path(bpy.path.abspath(self.filepath or self.directory))
+        if is_checkpoint(path):
+            done = exported_folder(path)
+            if done is None:
+                from .. import driver
+
+                driver.submit(context, export_request(path))
+                self.report({"INFO"}, rpt_("The solver completes the checkpoint; it is imported afterwards"))
+                return {"FINISHED"}
+            path = done
         options = ImportOptions(pack=self.pack, takeover=self.takeover, show_world=self.show_world)
-        try:
-            report = import_result(context, Path(bpy.path.abspath(self.directory)), options)
-        except ResultsError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        report = import_result(context, path, options)
         for warning in report.warnings:
             self.report({"WARNING"}, warning)
         self.report({"INFO"}, report.text())
-        if report.took_over and context.area is not None and context.area.type == "VIEW_3D":
-            context.space_data.region_3d.view_perspective = "CAMERA"
+        _show(context, report)
         return {"FINISHED"}
 
 
-class NEXTGENFACE_OT_look_through(bpy.types.Operator):
-    """Look through the selected photo's camera at the photo's size"""
+def _show(context: bpy.types.Context, report: ImportReport) -> None:
+    """Where the scene took the photo's view, show it in the 3D views of the window as it is rendered."""
+    if not report.took_over or report.updated or context.window is None:
+        return
+    for area in context.window.screen.areas:
+        if area.type == "VIEW_3D":
+            space = area.spaces.active
+            if space.region_3d is not None:
+                space.region_3d.view_perspective = "CAMERA"
+            space.shading.type = "MATERIAL"
+            space.shading.use_scene_world = space.shading.use_scene_lights = True
 
-    bl_idname = "nextgenface.look_through"
-    bl_label = "Look Through Photo"
-    bl_options = {"REGISTER", "UNDO"}
+
+class NEXTGENFACE_FH_result(bpy.types.FileHandler):
+    """A result.json or a checkpoint that is dropped into the 3D view is imported."""
+
+    bl_idname = "NEXTGENFACE_FH_result"
+    bl_label = "NextGenFace Result"
+    bl_import_operator = "nextgenface.import_result"
+    bl_file_extensions = FILE_TYPES
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        item = context.active_object
-        if item is None or item.type != "CAMERA" or "nextgenface_resolution" not in item.data:
-            cls.poll_message_set("Select a photo's camera")
-            return False
-        return True
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        from ..scene.takeover import look_through
-
-        look_through(context.scene, context.active_object)
-        if context.area is not None and context.area.type == "VIEW_3D":
-            context.space_data.region_3d.view_perspective = "CAMERA"
-        return {"FINISHED"}
+    def poll_drop(cls, context: bpy.types.Context) -> bool:
+        return context.area is not None and context.area.type in ("VIEW_3D", "OUTLINER")
 
 
-CLASSES = (NEXTGENFACE_OT_import_result, NEXTGENFACE_OT_look_through)
+def draw_menu(menu: bpy.types.Menu, context: bpy.types.Context) -> None:
+    """The entry in File > Import."""
+    menu.layout.operator(
+        "nextgenface.import_result", text="NextGenFace Result or Checkpoint (.json, .pickle)"
+    )
+
+
+CLASSES = (NEXTGENFACE_OT_import_result, NEXTGENFACE_FH_result)
+
+
+def register() -> None:
+    bpy.types.TOPBAR_MT_file_import.append(draw_menu)
+
+
+def unregister() -> None:
+    bpy.types.TOPBAR_MT_file_import.remove(draw_menu)

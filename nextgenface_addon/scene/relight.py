@@ -98,15 +98,6 @@ def use_photo_light(world: bpy.types.World) -> None:
     world.node_tree.links.new(background.outputs["Background"], output.inputs["Surface"])
 
 
-def use_hdri_again(world: bpy.types.World) -> None:
-    """Light the scene with the HDRI that was used before. Raises LightError when there was none."""
-    nodes = world.node_tree.nodes if world.node_tree is not None else {}
-    background, output = nodes.get(HDRI_BACKGROUND_NODE), _output(world)
-    if background is None or output is None:
-        raise LightError("No HDRI has been chosen for this light yet. Choose one first.")
-    world.node_tree.links.new(background.outputs["Background"], output.inputs["Surface"])
-
-
 def _output(world: bpy.types.World) -> bpy.types.Node | None:
     if world.node_tree is None:
         return None

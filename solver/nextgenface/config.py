@@ -49,6 +49,12 @@ class Config:
         "How pictures are drawn while fitting: deferred (fast, free of noise) or raytraced (Mitsuba).",
         choices=("deferred", "raytraced"),
     )
+    leaveOut = Option(
+        "",
+        "For comparisons: a part of the deferred engine to do without - visibility (cast shadows and light "
+        "from skin to skin), specular, or nonnegative (light may become negative).",
+        choices=("", "visibility", "specular", "nonnegative"),
+    )
 
     lamdmarksDetectorType = Option(
         "mediapipe",

@@ -49,8 +49,11 @@ def _neighbour_laplacian() -> Tensor:
 
 
 @torch.no_grad()
-def solve_light(pictures: LinearPicture, start: Tensor) -> Tensor:
-    """Radiances (D, 3) >= 0 that explain the samples best, by accelerated projected gradient (FISTA)."""
+def solve_light(pictures: LinearPicture, start: Tensor, *, nonnegative: bool = True) -> Tensor:
+    """Radiances (D, 3) >= 0 that explain the samples best, by accelerated projected gradient (FISTA).
+
+    Not `nonnegative`: of either sign, as with spherical harmonics.
+    """
     data = pictures
     count = start.shape[0]
     normal = torch.zeros(3, count, count).to(start)
@@ -76,7 +79,8 @@ def solve_light(pictures: LinearPicture, start: Tensor) -> Tensor:
     e = start.T.clone()
     y, t = e.clone(), 1.0
     for _ in range(_ITERATIONS):
-        nxt = (y - gradient(y) / lipschitz).clamp(min=0)
+        nxt = y - gradient(y) / lipschitz
+        nxt = nxt.clamp(min=0) if nonnegative else nxt
         t_next = (1 + (1 + 4 * t * t) ** 0.5) / 2
         step = nxt - e
         if float((step * (y - nxt)).sum()) > 0:  # restart when momentum points uphill

@@ -128,7 +128,8 @@ class PhotometricProblem:
 
     def level(self) -> Tensor:
         """Specular level (V,): the model's, times how glossy this person is."""
-        return (self.white.level(self.z_albedo) * self.gloss).clamp(max=1.0)
+        level = (self.white.level(self.z_albedo) * self.gloss).clamp(max=1.0)
+        return level * 0 if self.config.leaveOut == "specular" else level
 
     def vertices(self, k: int) -> Tensor:
         """Model-space vertices (V, 3) of photo k, with the relief of stage 3 where there is one."""
@@ -238,7 +239,13 @@ class PhotometricProblem:
     def trace(self) -> None:
         """Trace the visibility of the current geometry for every photo."""
         for k, p in enumerate(self.photos):
-            p.transfer = trace_transfer(self.vertices(k), self.white.faces, self.pose(k))
+            p.transfer = trace_transfer(
+                self.vertices(k),
+                self.white.faces,
+                self.pose(k),
+                shadows=self.config.leaveOut != "visibility",
+                highlights=self.config.leaveOut != "specular",
+            )
 
     @torch.no_grad()
     def solve_lights(self, level: int, *, rounds: int = 1) -> None:
@@ -309,7 +316,8 @@ class PhotometricProblem:
             radiance = base * (a @ e) + b @ e
             weight = self.pixel_weights(k, target, part, encode(radiance) - target.encoded[part.pixel])
             rows = weight[:, None].sqrt() * encode_slope(photo)
-            e = solve_light(LinearPicture(base, a, b, photo, rows), e)
+            nonnegative = self.config.leaveOut != "nonnegative"
+            e = solve_light(LinearPicture(base, a, b, photo, rows), e, nonnegative=nonnegative)
         return e
 
     def light_factors(self, k: int, camera: Tensor) -> tuple[Tensor, Tensor]:

@@ -71,7 +71,8 @@ class Transfer:
 
     `used` (U,) vertices that can face the camera, `visible` (U, Q) their visibility, `openness` (U,) the
     cosine-weighted share of the sky they see, `directions` (Q, 3) the quadrature in the light frame,
-    `lobes` (Q, D) its lobe weights, `solid_angle` of a sample.
+    `lobes` (Q, D) its lobe weights, `solid_angle` of a sample; without `highlights` nothing is reflected
+    specularly.
     """
 
     used: Tensor
@@ -80,11 +81,17 @@ class Transfer:
     directions: Tensor
     lobes: Tensor
     solid_angle: float
+    highlights: bool = True
 
 
 @torch.no_grad()
-def trace_transfer(vertices: Tensor, faces: Tensor, pose: Pose, *, shadows: bool = True) -> Transfer:
-    """Trace the visibility of model-space `vertices` (V, 3) for the light of one photo."""
+def trace_transfer(
+    vertices: Tensor, faces: Tensor, pose: Pose, *, shadows: bool = True, highlights: bool = True
+) -> Transfer:
+    """Trace the visibility of model-space `vertices` (V, 3) for the light of one photo.
+
+    Without `shadows` every vertex sees its whole sky, and no light goes from skin to skin.
+    """
     directions, lobes, solid_angle = quadrature()
     directions, lobes = directions.to(vertices), lobes.to(vertices)
     axes = torch.tensor(CAMERA_TO_LIGHT).to(vertices)
@@ -98,7 +105,7 @@ def trace_transfer(vertices: Tensor, faces: Tensor, pose: Pose, *, shadows: bool
         visible = torch.ones(len(used), len(directions)).to(vertices)
     cosine = (normals[used] @ directions.T).clamp(min=0)
     openness = (visible * cosine).sum(1) / cosine.sum(1).clamp(min=1e-6)
-    return Transfer(used, visible, openness, directions, lobes, solid_angle)
+    return Transfer(used, visible, openness, directions, lobes, solid_angle, highlights)
 
 
 @lru_cache(maxsize=2)
@@ -178,6 +185,8 @@ def glossy_factors(normals: Tensor, view: Tensor, roughness: Tensor, transfer: T
     It is normalised over the hemisphere with the cosine; what the horizon takes from a lobe is part of
     `specular_reflectance` already.
     """
+    if not transfer.highlights:
+        return torch.zeros_like(transfer.visible)
     mirror = 2 * (normals * view).sum(1, keepdim=True) * normals - view
     lobe = torch.softmax(lobe_sharpness(roughness)[:, None] * (mirror @ transfer.directions.T), 1)
     lobe = lobe * (normals @ transfer.directions.T).clamp(min=0)

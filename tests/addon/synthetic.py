@@ -120,6 +120,7 @@ class Photo:
     cy: float = 77.25
     angles: tuple[float, float, float] = (0.15, -0.35, 0.1)
     t: tuple[float, float, float] = (12.0, -8.0, 420.0)
+    scores: dict[str, float] | None = None  # of the detector, by ARKit name
 
     @property
     def K(self) -> NDArray[np.float64]:
@@ -197,6 +198,8 @@ class Folder:
                     "roughness": f"roughnessMap_{i}.png", "environment": f"envMap_{i}.exr",
                 },
             }  # fmt: skip
+            if photo.scores is not None:
+                entry["blendshapes"] = photo.scores
             if identities[i]:
                 entry["geometry"] = f"geometry_{identities[i]}.npz"
             entries.append(entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from nextgenface_addon.scene.arkit import (
     ARKIT_NAMES,
     arkit_name,

@@ -6,7 +6,7 @@ OUT ?= out
 SETUP_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-blenders demo test bench extension lock clean distclean
+.PHONY: help setup setup-blenders demo test bench extension extension-repo gui-test lock clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,8 +27,14 @@ bench: setup  ## accuracy on synthetic heads in DATA, and the speed of one step
 	.venv/solver/bin/python benchmarks/accuracy.py --data $(DATA) --out $(OUT)/bench
 	.venv/solver/bin/python benchmarks/speed.py
 
-extension: setup  ## the zip that Blender installs, in out/
-	@$(PYTHON) tools/extension.py $(OUT)
+extension: setup  ## the zip that Blender installs, in out/; STORE=1: without the installer
+	@$(PYTHON) tools/extension.py $(OUT) $(if $(STORE),--store)
+
+extension-repo: setup  ## out/repository/: a static repository that Blender can be pointed at
+	@$(PYTHON) tools/extension.py $(OUT) --repository
+
+gui-test: extension  ## the panel in a real window; BLENDER=… names a Blender to be driven (docs/blender.md)
+	@$(PYTHON) tools/gui_test.py --zip $(OUT) --out $(OUT)/gui $(if $(BLENDER),--blender $(BLENDER))
 
 lock:  ## resolve the dependencies anew and rewrite requirements/
 	@$(PYTHON) tools/lock.py

@@ -132,9 +132,12 @@ def read_results(folder: Path) -> ResultsFolder:
                 f"but {photo.geometry} holds {count} expressions."
             )
     name = data.get("name")
+    name = name if isinstance(name, str) and name else photos[0].name
+    stage = data.get("stage")
     return ResultsFolder(
         folder=folder,
-        name=name if isinstance(name, str) and name else photos[0].name,
+        # A checkpoint on the way is imported beside the whole result, to be compared with it.
+        name=f"{name} stage {stage}" if stage in (1, 2) else name,
         method=method,
         version=str(data.get("version", "")),
         photos=photos,

@@ -50,7 +50,8 @@ _EXTRA_FIELDS = ("environment", "principal", "gloss", "displacement", "confidenc
 @dataclass(frozen=True)
 class PhotoRecord:
     """What a checkpoint remembers of one photo. `size`: upright original pixels; `crop`: (x0, y0, scale);
-    `blendshapes`: the detector's scores by ARKit name, 0..1, None where it gives none.
+    `blendshapes`: the detector's scores by ARKit name, 0..1, None where it gives none; `rotate`: degrees by
+    which the file was turned clockwise.
     """
 
     name: str
@@ -58,6 +59,7 @@ class PhotoRecord:
     size: tuple[int, int]
     crop: tuple[float, float, float]
     blendshapes: dict[str, float] | None = None
+    rotate: int = 0
 
 
 @dataclass(frozen=True)
@@ -362,6 +364,7 @@ def _check_info(path: Path, info: Any, n: int, m: int) -> tuple[PhotoRecord, ...
                 (int(p["size"][0]), int(p["size"][1])),
                 (float(p["crop"][0]), float(p["crop"][1]), float(p["crop"][2])),
                 _scores(p.get("blendshapes")),
+                int(p.get("rotate", 0)) % 360 // 90 * 90,
             )
             for p in info["photos"]
         )

@@ -117,7 +117,7 @@ def find_photos(
     pictures: list[Picture | None] = []
     for i, record in enumerate(records):
         if given:
-            picture, size = _open(given[i])
+            picture, size = _open(given[i], record.rotate)
             if checkpoint.info is None:
                 # Another program fits the whole photo, scaled to the size of its picture.
                 record = replace(record, name=given[i].stem, source=str(given[i].absolute()), size=size)
@@ -146,7 +146,7 @@ def _search(record: PhotoRecord, copy: Path) -> Picture | None:
         if place is None or not place.is_file():
             continue
         try:
-            picture, size = _open(place)
+            picture, size = _open(place, 0 if place == copy else record.rotate)
         except NextGenFaceError:
             continue
         same_aspect = abs(size[0] * record.size[1] - size[1] * record.size[0]) <= max(record.size)
@@ -155,9 +155,9 @@ def _search(record: PhotoRecord, copy: Path) -> Picture | None:
     return None
 
 
-def _open(path: Path) -> tuple[Picture, tuple[int, int]]:
-    """Copy of a photo as sRGB codes 0..1 (H, W, 3), and its full size in pixels."""
-    photo = load_photo(path)
+def _open(path: Path, rotate: int) -> tuple[Picture, tuple[int, int]]:
+    """Copy of a photo, turned clockwise, as sRGB codes 0..1 (H, W, 3), and its full size in pixels."""
+    photo = load_photo(path, rotate=rotate)
     return reduced(photo.srgb8()).astype(np.float32) / 255.0, (photo.width, photo.height)
 
 

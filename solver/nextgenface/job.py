@@ -24,9 +24,14 @@ from .config import Config
 from .errors import Cancelled, NextGenFaceError
 from .events import CancelWhen, JsonlListener, Tee
 from .files import output_error
+from .photos import PhotoChoice
 
 SCHEMA = 1
 PARENT_CHECK_SECONDS = 1.0
+
+STOP_FILE = "stop"
+"""A file of this name in the job's folder asks for a stop, too, where no signal reaches the process."""
+STOP_FILE_SECONDS = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +44,7 @@ class JobError(NextGenFaceError):
 class Job:
     """The content of job.json, checked. Paths are relative to the job folder unless absolute."""
 
-    input: tuple[Path, ...]
+    input: tuple[PhotoChoice, ...]
     output: Path
     config: Path | None = None
     set: dict[str, str] = field(default_factory=dict)
@@ -83,7 +88,7 @@ def read_job(folder: Path) -> Job:
     inputs = value("input", (list, str), [])
     inputs = [inputs] if isinstance(inputs, str) else inputs
     exports = value("method", (str,), "face") == "face" and raw.get("checkpoint") is not None
-    if not (inputs or exports) or not all(isinstance(item, str) for item in inputs):
+    if not inputs and not exports:
         raise JobError(f"{path}: 'input' must list at least one photo or folder.")
     settings = value("set", (dict,), {})
     if not all(isinstance(v, (str, int, float, bool)) for v in settings.values()):
@@ -96,7 +101,7 @@ def read_job(folder: Path) -> Job:
         raise JobError(f"{path}: 'heldOut' must list names of views.")
     config, checkpoint, mesh = (value(name, (str,), None) for name in ("config", "checkpoint", "mesh"))
     return Job(
-        input=tuple(folder / item for item in inputs),
+        input=tuple(read_input(item, path, folder) for item in inputs),
         output=folder / value("output", (str,), "."),
         config=folder / config if config else None,
         set={key: str(v) for key, v in settings.items()},
@@ -110,6 +115,21 @@ def read_job(folder: Path) -> Job:
         held_out=tuple(held_out),
         resume=value("resume", (bool,), False),
     )
+
+
+def read_input(item: Any, path: Path, folder: Path) -> PhotoChoice:
+    """One entry of `input`: a path, or `path`, `rotate`, `face`, `focal35` of a photo. Raises JobError."""
+    raw = {"path": item} if isinstance(item, str) else item
+    if not isinstance(raw, dict) or not isinstance(raw.get("path"), str):
+        raise JobError(f"{path}: 'input' must list paths, or objects with a 'path'; {item!r} is neither.")
+    rotate, face, focal35 = raw.get("rotate", 0), raw.get("face", 0), raw.get("focal35", 0)
+    if rotate not in (0, 90, 180, 270) or isinstance(rotate, (bool, float)):
+        raise JobError(f"{path}: 'rotate' of {raw['path']} must be 0, 90, 180 or 270, not {rotate!r}.")
+    if not isinstance(face, int) or isinstance(face, bool) or face < 0:
+        raise JobError(f"{path}: 'face' of {raw['path']} must be a whole number from 0, not {face!r}.")
+    if not isinstance(focal35, (int, float)) or isinstance(focal35, bool) or not 0 <= focal35 < 10000:
+        raise JobError(f"{path}: 'focal35' of {raw['path']} must be a focal length in mm, not {focal35!r}.")
+    return PhotoChoice(folder / raw["path"], rotate, face, float(focal35))
 
 
 def job_config(job: Job) -> Config:
@@ -164,7 +184,8 @@ def work_on(job: Job, listener: Tee) -> Path:
         from .multiview.method import Request as MethodRequest
         from .multiview.method import method
 
-        asked = MethodRequest(job.input, job.output, job.mesh, job.held_out, job.set, job.resume)
+        paths = tuple(choice.path for choice in job.input)
+        asked = MethodRequest(paths, job.output, job.mesh, job.held_out, job.set, job.resume)
         return method(job.method)(asked, listener)
     from .run import Request, reconstruct
 
@@ -192,7 +213,8 @@ def run_job(folder: Path) -> int:
         events = JsonlListener(stream, preview_path=folder / "preview.png")
         try:
             job = read_job(folder)
-            result = work_on(job, Tee(events, stop.listener(), parent_gone(job.parent_pid)))
+            stop_file = CancelWhen((folder / STOP_FILE).exists, STOP_FILE_SECONDS)
+            result = work_on(job, Tee(events, stop.listener(), stop_file, parent_gone(job.parent_pid)))
             beside = result.is_relative_to(folder)
             events.write("done", result=str(result.relative_to(folder) if beside else result))
             return 0

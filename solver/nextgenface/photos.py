@@ -7,7 +7,7 @@ import logging
 import math
 import re
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,29 @@ class Photo:
         return colour.encode_8bit(self.linear) if self._codes is None else self._codes
 
 
+@dataclass(frozen=True)
+class PhotoChoice:
+    """A photo with what a person has said about it.
+
+    `rotate`: degrees clockwise (0, 90, 180, 270), after EXIF. `face`: 1 = the largest, 2 = the second
+    largest; 0: the option `face` decides. `focal35`: 35 mm equivalent focal length, which beats EXIF; 0: not
+    known.
+    """
+
+    path: Path
+    rotate: int = 0
+    face: int = 0
+    focal35: float = 0.0
+
+    def load(self) -> Photo:
+        """The decoded photo, turned, with its lens. Raises PhotoError."""
+        photo = load_photo(self.path, rotate=self.rotate)
+        if not self.focal35:
+            return photo
+        focal = focal35_pixels(self.focal35, photo.width, photo.height)
+        return replace(photo, focal_px=focal, focal_note=f"given, {self.focal35:g} mm equivalent")
+
+
 def list_photos(path: Path | str) -> list[Path]:
     """The photos a path stands for: itself, or the pictures in a folder in natural order (2 before 10).
 
@@ -92,8 +115,8 @@ def list_photos(path: Path | str) -> list[Path]:
     return sorted(photos, key=lambda file: _natural(file.name))
 
 
-def load_photo(path: Path | str) -> Photo:
-    """Decode a photo to upright linear Rec.709.
+def load_photo(path: Path | str, *, rotate: int = 0) -> Photo:
+    """Decode a photo to upright linear Rec.709, then turn it clockwise by `rotate` degrees.
 
     PNG, JPEG, TIFF, WebP, BMP with 8 or 16 bits, and EXR (taken as linear Rec.709). EXIF orientation is
     applied; embedded colour profiles are converted to sRGB; grey, palette, CMYK and transparent
@@ -122,7 +145,22 @@ def load_photo(path: Path | str) -> Photo:
             f"the photo {path} is too small ({photo.width} x {photo.height} pixels); "
             f"it needs at least {SMALLEST} x {SMALLEST}, better 512 x 512"
         )
-    return photo
+    return turned(photo, rotate) if rotate else photo
+
+
+def turned(photo: Photo, rotate: int) -> Photo:
+    """The photo turned clockwise by 0, 90, 180 or 270 degrees; its lens stays the same in pixels."""
+    quarters = -(rotate // 90)  # numpy turns the other way
+
+    def turn(pixels: NDArray[Any] | None) -> Any:
+        return None if pixels is None else np.ascontiguousarray(np.rot90(pixels, quarters))
+
+    return replace(photo, linear=turn(photo.linear), alpha=turn(photo.alpha), _codes=turn(photo._codes))
+
+
+def focal35_pixels(focal35: float, width: int, height: int) -> float:
+    """Focal length in pixels of a picture of that size from its 35 mm equivalent (see `focal_from_exif`)."""
+    return focal35 * math.hypot(width, height) / FRAME_DIAGONAL_MM
 
 
 def _decode(path: Path, data: bytes) -> Photo:
@@ -212,7 +250,7 @@ def focal_from_exif(tags: dict[int, Any], width: int, height: int) -> tuple[floa
             return None, "EXIF describes a picture of another shape: the photo was cropped"
     film = _number(tags, ExifTags.Base.FocalLengthIn35mmFilm)
     if film:
-        return film * math.hypot(width, height) / FRAME_DIAGONAL_MM, f"EXIF, {film:g} mm equivalent"
+        return focal35_pixels(film, width, height), f"EXIF, {film:g} mm equivalent"
     length = _number(tags, ExifTags.Base.FocalLength)
     density = _number(tags, ExifTags.Base.FocalPlaneXResolution)
     unit_mm = {2: 25.4, 3: 10.0, 4: 1.0}.get(int(_number(tags, ExifTags.Base.FocalPlaneResolutionUnit) or 2))

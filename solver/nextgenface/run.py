@@ -9,13 +9,14 @@ from pathlib import Path
 from .config import Config
 from .errors import CheckpointError, ConfigError, NextGenFaceError
 from .events import Listener
+from .photos import PhotoChoice
 
 
 @dataclass(frozen=True)
 class Request:
     """What to reconstruct, and where to. `skip` lists stages (1 to 3) that are not run."""
 
-    inputs: Sequence[Path]
+    inputs: Sequence[Path | PhotoChoice]
     output: Path
     config: Config
     shared: bool = False
@@ -41,7 +42,8 @@ def reconstruct(request: Request, listener: Listener) -> Path:
 
 def check(request: Request) -> None:
     """Find what is wrong with a request before anything is loaded. Raises NextGenFaceError."""
-    for path in request.inputs:
+    for item in request.inputs:
+        path = item.path if isinstance(item, PhotoChoice) else item
         if not path.exists():
             raise NextGenFaceError(f"There is no photo or folder at {path}. Check the path.")
     if request.checkpoint is not None and not request.checkpoint.is_file():

@@ -23,7 +23,7 @@ from .fitting.state import FaceState, StageReport, initial_state
 from .images import read_image, write_png
 from .landmarks import Landmarks, create_detector, select_face
 from .measure import measured
-from .photos import Photo, list_photos, load_photo
+from .photos import Photo, PhotoChoice, list_photos
 from .pictures import draw_landmarks, save_loss_curve
 from .views import FaceView, face_view, fitted_size
 
@@ -66,27 +66,28 @@ class Session:
             return int(self.config.seed)
         return self.state.seed
 
-    def open_photos(self, paths: Sequence[Path], *, shared: bool) -> None:
+    def open_photos(self, photos: Sequence[Path | PhotoChoice], *, shared: bool) -> None:
         """Decode photos, find their faces, and start the state at a mean face in front of each camera.
 
         Of several photos those without a usable face are left out with a warning. Copies of the photos go to
         `photo_i.png`, with their landmarks to `landmarks{i}.png`. Raises PhotoError (NoFaceError when no
         photo has a face).
         """
-        found = self._find_faces(paths)
+        found = self._find_faces([p if isinstance(p, PhotoChoice) else PhotoChoice(p) for p in photos])
         size = fitted_size([landmarks for _, landmarks, _ in found], self.config)
         self.views, records = [], []
-        for i, (path, landmarks, photo) in enumerate(found):
-            photo = load_photo(path) if photo is None else photo
+        for i, (choice, landmarks, photo) in enumerate(found):
+            photo = choice.load() if photo is None else photo
             self.views.append(face_view(photo, landmarks, self.config, size))
             crop = self.views[-1].crop
             records.append(
                 PhotoRecord(
                     photo.name,
-                    str(path.absolute()),
+                    str(choice.path.absolute()),
                     (photo.width, photo.height),
                     (crop.x0, crop.y0, crop.scale),
                     landmarks.blendshapes,
+                    choice.rotate,
                 )
             )
             copy = reduced(photo.srgb8())
@@ -99,28 +100,29 @@ class Session:
             self.model, self.views, shared=shared, seed=int(self.config.seed), device=self.device
         )
 
-    def _find_faces(self, paths: Sequence[Path]) -> list[tuple[Path, Landmarks, Photo | None]]:
-        """Path, landmarks in pixels of the photo, and the photo itself when it is the only one."""
-        found: list[tuple[Path, Landmarks, Photo | None]] = []
+    def _find_faces(self, photos: Sequence[PhotoChoice]) -> list[tuple[PhotoChoice, Landmarks, Photo | None]]:
+        """Each usable photo, its landmarks in pixels, and the decoded photo when it is the only one."""
+        found: list[tuple[PhotoChoice, Landmarks, Photo | None]] = []
         problems: list[PhotoError] = []
         detector = create_detector(self.config)
         try:
-            for path in paths:
+            for choice in photos:
                 try:
-                    photo = load_photo(path)
+                    photo = choice.load()
                     faces = detector.detect(photo.srgb8())
-                    face = select_face(faces, self.config.face, str(path), photo.width, photo.height)
+                    wanted = choice.face or self.config.face
+                    face = select_face(faces, wanted, str(choice.path), photo.width, photo.height)
                 except PhotoError as problem:
-                    if len(paths) == 1:
+                    if len(photos) == 1:
                         raise
                     problems.append(problem)
                     self.listener.warning(f"{problem} (this photo is left out)")
                     continue
-                found.append((path, face, photo if len(paths) == 1 else None))
+                found.append((choice, face, photo if len(photos) == 1 else None))
         finally:
             detector.close()
         if not found:
-            raise NoFaceError(f"None of the {len(paths)} photos can be used. The first: {problems[0]}")
+            raise NoFaceError(f"None of the {len(photos)} photos can be used. The first: {problems[0]}")
         return found
 
     def run_stage(self, number: int) -> StageReport:
@@ -207,9 +209,10 @@ def detached(state: FaceState) -> FaceState:
     return replace(state, **plain)
 
 
-def gather_photos(inputs: Sequence[Path]) -> list[Path]:
+def gather_photos(inputs: Sequence[Path | PhotoChoice]) -> list[PhotoChoice]:
     """All photos that files and folders stand for, in the order given; folders in natural order."""
-    return [photo for item in inputs for photo in list_photos(item)]
+    choices = [item if isinstance(item, PhotoChoice) else PhotoChoice(item) for item in inputs]
+    return [replace(choice, path=path) for choice in choices for path in list_photos(choice.path)]
 
 
 def reduced(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from nextgenface import __version__
 from nextgenface.cli.common import run_command
 from nextgenface.doctor import Check, run_checks
+from nextgenface.files import write_text
 
 SIGNS = {"ok": "ok", "warning": "warn", "failed": "FAIL"}
 
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; 0 when nothing failed (warnings are allowed), else 1."""
     parser = argparse.ArgumentParser(prog="nextgenface-doctor", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    parser.add_argument("--output", metavar="FILE.json", help="also write that JSON object to this file")
     parser.add_argument(
         "--render", metavar="FILE.png", help="also render one picture with Mitsuba to this file"
     )
@@ -58,12 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             logger.setLevel(level)
         failed = [check for check in checks if check.status == "failed"]
+        report = {"version": __version__, "ok": not failed, "checks": [check.as_dict() for check in checks]}
+        if chosen.output:
+            write_text(Path(chosen.output), json.dumps(report, ensure_ascii=False, indent=1))
         if chosen.json:
-            report = {
-                "version": __version__,
-                "ok": not failed,
-                "checks": [check.as_dict() for check in checks],
-            }
             print(json.dumps(report, ensure_ascii=False, indent=1))
         else:
             print(f"NextGenFace {__version__}")

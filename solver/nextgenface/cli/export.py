@@ -48,14 +48,14 @@ def run(options: argparse.Namespace) -> int:
     """Export what the command line asks for."""
     # Here, because they load torch, which reads the thread settings of `run_command`.
     from ..export import export
-    from ..session import gather_photos
+    from ..photos import list_photos
 
     stop = StopFlag()
     with stop.installed():
         listener = make_listener(options, stop)
         with logged_to(listener):
             config = config_from(options)
-            photos = gather_photos([Path(options.input)]) if options.input else []
+            photos = list_photos(options.input) if options.input else []
             result = export(
                 Path(options.checkpoint).expanduser(), Path(options.output), config, listener, photos
             )

@@ -29,6 +29,7 @@ from ..events import (
 )
 from ..files import prepare_output
 from ..images import write_png
+from ..photos import PhotoChoice
 from ..results import Output, remove_result, write_results
 from ..session import Session, gather_photos
 from .pipeline import Pipeline
@@ -63,7 +64,9 @@ class Optimizer:
 
     # ---- photos and parameters ------------------------------------------------------------------------
 
-    def setImage(self, imagePath: PathLike | Sequence[PathLike], sharedIdentity: bool = False) -> None:
+    def setImage(
+        self, imagePath: PathLike | Sequence[PathLike | PhotoChoice], sharedIdentity: bool = False
+    ) -> None:
         """Read a photo, a folder of photos or a list of them, and find the faces.
 
         With `sharedIdentity` all photos show one person; without, each shows a person of their own. Writes
@@ -71,9 +74,10 @@ class Optimizer:
         Raises PhotoError.
         """
         given = [imagePath] if isinstance(imagePath, (str, os.PathLike)) else list(imagePath)
+        photos = [item if isinstance(item, PhotoChoice) else Path(item) for item in given]
         with self._listening() as listener:
             session = Session(self.outputDir, self.config, self.pipeline.model, self.device, listener)
-            session.open_photos(gather_photos([Path(path) for path in given]), shared=sharedIdentity)
+            session.open_photos(gather_photos(photos), shared=sharedIdentity)
         self._session = session
         assert session.state is not None
         self.pipeline.state = session.state
@@ -147,7 +151,7 @@ class Optimizer:
 
     def run(
         self,
-        imagePathOrDir: PathLike | Sequence[PathLike],
+        imagePathOrDir: PathLike | Sequence[PathLike | PhotoChoice],
         sharedIdentity: bool = False,
         checkpoint: PathLike | None = None,
         doStep1: bool = True,

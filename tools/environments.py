@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,16 +42,30 @@ class SetupError(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """One virtual environment: its name, the Pythons it can be made with, what has to import in it."""
+    """One virtual environment: its name, the Pythons it can be made with, what has to import in it.
+
+    It lies in `place`: a folder of the user's for the Blender extension, else the checkout's .venv.
+    """
 
     name: str
     pythons: tuple
     imports: str
     is_solver: bool = False
+    place: Path | None = None
+
+    @property
+    def home(self) -> Path:
+        """The folder that it lies in, beside its log."""
+        return self.place or VENVS
 
     @property
     def folder(self) -> Path:
-        return VENVS / self.name
+        return self.home / self.name
+
+    @property
+    def log(self) -> Path:
+        """Everything that was said while it was made."""
+        return self.home / (self.name + ".log")
 
     @property
     def python(self) -> Path:
@@ -61,7 +76,7 @@ class Environment:
     def locks(self, version: str) -> list:
         """The lock files for one Python version."""
         own = REQUIREMENTS / (self.name + "-py" + version.replace(".", "") + ".txt")
-        return [own, REQUIREMENTS / "dev.txt"] if self.is_solver else [own]
+        return [own, REQUIREMENTS / "dev.txt"] if self.is_solver and self.place is None else [own]
 
 
 SOLVER = Environment("solver", ("3.11", "3.12", "3.13"), "torch, mitsuba, cv2, mediapipe", is_solver=True)
@@ -106,13 +121,28 @@ def is_current(environment: Environment) -> bool:
     return all(stamp.get(key) == value for key, value in stamp_of(environment, stamp["python"]).items())
 
 
-def run_logged(command: list, log: Path, what: str) -> None:
-    """Run a command with its output in a log file; raise SetupError with the end of it when it fails."""
+def run_logged(command: list, log: Path, what: str, on_line: Callable = lambda line: None) -> None:
+    """Run a command with its output in a log file; raise SetupError with the end of it when it fails.
+
+    `on_line` is given each line of the output as it comes.
+    """
     started = time.time()
     with log.open("a", encoding="utf-8") as stream:
         stream.write("\n$ " + " ".join(command) + "\n")
-        stream.flush()
-        code = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, cwd=str(ROOT)).returncode
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=str(log.parent)
+        ) as process:
+            assert process.stdout is not None
+            try:
+                for raw in process.stdout:
+                    line = raw.decode("utf-8", "replace")
+                    stream.write(line)
+                    stream.flush()
+                    on_line(line.strip())
+            except BaseException:
+                process.kill()
+                raise
+        code = process.returncode
     if code != 0:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
         telling = [line for line in lines if re.match(r"\s*(ERROR|error|fatal|OSError)", line)] or lines
@@ -124,19 +154,20 @@ def run_logged(command: list, log: Path, what: str) -> None:
     say(f"  {what:<58} {time.time() - started:4.0f} s")
 
 
-def make(environment: Environment, version: str, python: Path) -> None:
-    """Make one environment from nothing. Raises SetupError."""
-    VENVS.mkdir(exist_ok=True)
+def make(environment: Environment, version: str, python: Path, on_line: Callable = lambda line: None) -> None:
+    """Make one environment from nothing; `on_line` hears what pip says. Raises SetupError."""
+    environment.home.mkdir(parents=True, exist_ok=True)
     need = SMALLEST_FREE_GB["solver" if environment.is_solver else "bpy"]
-    free = shutil.disk_usage(str(VENVS)).free / 1e9
+    free = shutil.disk_usage(str(environment.home)).free / 1e9
     if free < need:
         raise SetupError(
-            f"{environment.name} needs about {need:.0f} GB, only {free:.1f} GB are free in {VENVS}."
+            f"{environment.name} needs about {need:.0f} GB, only {free:.1f} GB are free in "
+            f"{environment.home}."
         )
     say(f"{environment.name}: making {environment.folder} with Python {version} ({python})")
     if environment.folder.exists():
         shutil.rmtree(str(environment.folder))
-    log = VENVS / (environment.name + ".log")
+    log = environment.log
     log.write_text("", encoding="utf-8")
     run_logged([str(python), "-m", "venv", str(environment.folder)], log, "virtual environment")
     pip = [str(environment.python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
@@ -145,9 +176,9 @@ def make(environment: Environment, version: str, python: Path) -> None:
         requirement = next(line for line in locks[0].read_text().split() if line.startswith("torch=="))
         options, choice = torch_build.pip_options(environment.python, requirement)
         say("  PyTorch: " + choice)
-        run_logged([*pip, "-c", str(locks[0]), *options, requirement], log, requirement)
+        run_logged([*pip, "-c", str(locks[0]), *options, requirement], log, requirement, on_line)
     arguments = [argument for lock in locks for argument in ("-r", str(lock))]
-    run_logged([*pip, *arguments], log, "the other packages of " + locks[0].name)
+    run_logged([*pip, *arguments], log, "the other packages of " + locks[0].name, on_line)
     stamp = stamp_of(environment, version)
     (environment.folder / STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
 
@@ -162,7 +193,7 @@ def install_project(environment: Environment) -> None:
         return
     command = [str(environment.python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     command += ["--no-deps", "--no-build-isolation", "-e", str(ROOT)]
-    run_logged(command, VENVS / (environment.name + ".log"), "nextgenface itself and its commands")
+    run_logged(command, environment.log, "nextgenface itself and its commands")
     stamp["project"] = project
     (environment.folder / STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
 
@@ -216,7 +247,7 @@ def ensure_llvm(solver: Environment) -> None:
     variant, library = selected()
     if variant == "scalar_rgb":
         try:
-            say("  LLVM for Mitsuba: unpacking " + str(llvm_library.unpack_llvm(VENVS / "llvm")))
+            say("  LLVM for Mitsuba: unpacking " + str(llvm_library.unpack_llvm(solver.home / "llvm")))
         except llvm_library.UnpackError as problem:
             say("  LLVM for Mitsuba: none that works was found, and " + str(problem) + ".")
             say("  Ray tracing will be slow. To change that: install LLVM 17 or newer, for example")

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-from skimage import data
-
 from nextgenface.cli import faces as faces_command
 from nextgenface.job import JobError, read_job
 from nextgenface.photos import FRAME_DIAGONAL_MM, PhotoChoice, load_photo
+from PIL import Image
+from skimage import data
 
 
 @pytest.fixture

@@ -142,7 +142,8 @@ def unique_folders(output: Path, names: list[str]) -> list[Path]:
 
 def run_job(folder: Path, request: object, python: Path, solver_path: Path | None) -> None:
     """Run one job to its end, printing progress. Raises BatchError, or KeyboardInterrupt when cancelled."""
-    from nextgenface_addon.jobs import Job, JobRequest, JobStatus
+    from nextgenface_addon.job_events import JobStatus
+    from nextgenface_addon.jobs import Job, JobRequest
 
     assert isinstance(request, JobRequest)
     job = Job(folder)

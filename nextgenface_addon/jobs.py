@@ -1,4 +1,4 @@
-"""Client of a job folder: starts, follows and cancels the solver, finds jobs again. No bpy in here.
+"""Client of a job folder: starts, follows and cancels the solver. No bpy in here.
 
 The solver is a child process with its own Python. What it is to do stands in `job.json`; what it does it
 writes to `events.jsonl`, one JSON object a line; it has finished when `result.json` is there. Nothing else
@@ -7,41 +7,30 @@ passes between the two, so the same code serves Blender's window, headless Blend
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
+import re
+import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .job_events import MAX_BYTES_PER_POLL, RESULT_FILE, EventReader, JobStatus, State, apply_event
+from .child import CONSOLE_FILE, PROCESS_FILE, Child, read_json, running_pid, write_json
+from .job_events import RESULT_FILE, JobStatus
+from .methods import method_named
 from .problems import AddonProblem
-from .processes import interrupt, process_alive, process_start_time
-
-__all__ = (
-    "EventReader",
-    "FoundJob",
-    "Job",
-    "JobError",
-    "JobRequest",
-    "JobStatus",
-    "describe_job",
-    "find_jobs",
-)
+from .reports import tail
+from .user_folders import HOME_VARIABLE, solver_home
 
 JOB_FILE = "job.json"
-EVENTS_FILE = "events.jsonl"
-PROCESS_FILE = "process.json"
-CONSOLE_FILE = "console.log"
+LOG_FILE = "solver.log"
 
 EXIT_OK = 0
 EXIT_USER_ERROR = 2
 EXIT_CANCELLED = 130
+
+FULL_DISK_BYTES = 20e6
 
 
 class JobError(AddonProblem):
@@ -49,10 +38,34 @@ class JobError(AddonProblem):
 
 
 @dataclass(frozen=True)
+class PhotoInput:
+    """One photo of a job. `rotate`: clockwise, in degrees, after EXIF. `face`: 1 = the largest, 0 = the job's
+    choice. `focal35`: 35 mm equivalent of its lens, 0 = as EXIF says or as estimated.
+    """
+
+    path: Path
+    rotate: int = 0
+    face: int = 0
+    focal35: float = 0.0
+
+    def to_json(self) -> str | dict[str, Any]:
+        chosen = {"rotate": self.rotate, "face": self.face, "focal35": self.focal35}
+        chosen = {name: value for name, value in chosen.items() if value}
+        return {"path": str(self.path), **chosen} if chosen else str(self.path)
+
+    @classmethod
+    def from_json(cls, value: str | Mapping[str, Any]) -> PhotoInput:
+        if isinstance(value, str):
+            return cls(Path(value))
+        rotate, face, focal = value.get("rotate", 0), value.get("face", 0), value.get("focal35", 0.0)
+        return cls(Path(value["path"]), int(rotate), int(face), float(focal))
+
+
+@dataclass(frozen=True)
 class JobRequest:
     """What the solver is asked to do; the content of `job.json` (schema 1)."""
 
-    input: Sequence[Path]
+    input: Sequence[Path | PhotoInput]
     output: Path
     config: Path | None = None
     set: Mapping[str, object] = field(default_factory=dict)
@@ -61,11 +74,15 @@ class JobRequest:
     skip: Sequence[int] = ()
     face: int = 0
     parent_pid: int | None = None
+    method: str = "face"
+    mesh: Path | None = None
+    resume: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": 1,
-            "input": [str(path) for path in self.input],
+            "method": self.method,
+            "input": [item.to_json() if isinstance(item, PhotoInput) else str(item) for item in self.input],
             "output": str(self.output),
             "config": str(self.config) if self.config else None,
             "set": dict(self.set),
@@ -74,31 +91,60 @@ class JobRequest:
             "skip": list(self.skip),
             "face": self.face,
             "parent_pid": self.parent_pid,
+            "mesh": str(self.mesh) if self.mesh else None,
+            "resume": self.resume,
         }
 
+    @classmethod
+    def read(cls, folder: Path) -> JobRequest:
+        """The request in a job folder. Raises JobError when it cannot be understood."""
+        raw = read_json(folder / JOB_FILE)
+        try:
+            if raw["schema"] != 1:
+                raise ValueError("of another version")
+            return cls(
+                input=[PhotoInput.from_json(item) for item in raw["input"]],
+                output=folder / raw.get("output", "."),
+                config=folder / raw["config"] if raw.get("config") else None,
+                set=dict(raw.get("set") or {}),
+                shared_identity=bool(raw.get("sharedIdentity", False)),
+                checkpoint=folder / raw["checkpoint"] if raw.get("checkpoint") else None,
+                skip=[int(stage) for stage in raw.get("skip") or ()],
+                face=int(raw.get("face") or 0),
+                method=str(raw.get("method") or "face"),
+                mesh=folder / raw["mesh"] if raw.get("mesh") else None,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+            raise JobError(f"{folder / JOB_FILE} is damaged and cannot be run again ({problem}).") from None
 
-def write_json(path: Path, value: object) -> None:
-    """Write to a temporary name and rename, so that a reader never sees half a file."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    def photos(self) -> list[Path]:
+        """The paths of the inputs."""
+        return [item.path if isinstance(item, PhotoInput) else item for item in self.input]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+def last_checkpoint(folder: Path) -> tuple[int, Path] | None:
+    """Number and path of the checkpoint of the last finished stage in a results folder."""
+    numbered = [
+        (int(match.group(1)), path)
+        for path in folder.glob("checkpoints/stage*_output.pickle")
+        if (match := re.fullmatch(r"stage(\d)_output", path.stem))
+    ]
+    return max(numbered, default=None)
 
 
-def _tail(path: Path, size: int = 4000) -> str:
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
-            return file.read().decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
+def resume_request(folder: Path) -> JobRequest:
+    """The request that goes on where the job in `folder` stopped. Raises JobError.
+
+    A checkpoint that is older than the job's own start belongs to an earlier run and is not gone on from.
+    """
+    request = JobRequest.read(folder)
+    if not method_named(request.method).stage_checkpoints:
+        return replace(request, resume=True)
+    found = last_checkpoint(request.output)
+    if found is None or found[1].stat().st_mtime < (folder / JOB_FILE).stat().st_mtime - 1.0:
+        return request
+    number, path = found
+    return replace(request, checkpoint=path, skip=list(range(1, number + 1)))
 
 
 def solver_environment(solver_path: Path | None) -> dict[str, str]:
@@ -107,219 +153,114 @@ def solver_environment(solver_path: Path | None) -> dict[str, str]:
     environment.pop("PYTHONHOME", None)  # would point the solver's Python at Blender's library
     environment["PYTHONUTF8"] = "1"
     environment["PYTHONUNBUFFERED"] = "1"
+    environment[HOME_VARIABLE] = str(solver_home())
     if solver_path is not None:
         before = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = str(solver_path) + (os.pathsep + before if before else "")
     return environment
 
 
-class Job:
-    """A solver process and its folder. `start()`, then `poll()` until `status.done`, or `wait()`."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        cancel_grace: float = 20.0,
-        terminate_grace: float = 5.0,
-    ) -> None:
-        self.folder = Path(folder)
-        self.status = JobStatus()
-        self._cancel_grace = cancel_grace
-        self._terminate_grace = terminate_grace
-        self._events = EventReader(self.folder / EVENTS_FILE)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._cancel_times: list[float] = []  # when each rung of the ladder was stepped on
+class Job(Child):
+    """A solver process and its folder. `start()` or `attach()`, then `poll()` until `status.done`."""
 
     @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+    def title(self) -> str:
+        """The job's name for people."""
+        return self.folder.name
 
-    def start(self, request: JobRequest, python: Path, solver_path: Path | None = None) -> None:
-        """Write `job.json` and start `python -B -m nextgenface.job FOLDER`.
-
-        Raises JobError when the folder cannot be written, the Python cannot be started, or a job runs there.
-        """
-        if self._process is not None:
-            raise JobError("This job has been started already.")
-        running = describe_job(self.folder)
-        if running is not None and running.state == "running":
+    def prepare(self, request: JobRequest) -> None:
+        """Write `job.json` into a clean folder; the job then waits for `start`. Raises JobError."""
+        if running_pid(self.folder) is not None:
             raise JobError(
                 f"A job is still running in {self.folder}. Cancel it or choose another output folder."
             )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             # Events and the process record of an earlier run would be read as this one's.
-            for name in (EVENTS_FILE, PROCESS_FILE):
+            for name in (self.events.path.name, PROCESS_FILE, CONSOLE_FILE):
                 (self.folder / name).unlink(missing_ok=True)
             write_json(self.folder / JOB_FILE, request.to_json())
-            console = open(self.folder / CONSOLE_FILE, "wb")  # noqa: SIM115 - closed by `with console` below
         except OSError as error:
-            raise JobError(
-                f"The job folder {self.folder} cannot be written: {error.strerror or error}."
-            ) from error
-        # A group of its own: a terminal's Ctrl-C reaches Blender only, and cancelling is done by `cancel()`.
-        flags = 0
-        if sys.platform == "win32":
-            flags = subprocess.CREATE_NEW_PROCESS_GROUP
-        with console:
-            try:
-                self._process = subprocess.Popen(
-                    [str(python), "-B", "-m", "nextgenface.job", str(self.folder)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=console,
-                    stderr=subprocess.STDOUT,
-                    env=solver_environment(solver_path),
-                    creationflags=flags,
-                    start_new_session=sys.platform != "win32",
-                )
-            except OSError as error:
-                raise JobError(
-                    f"The solver's Python {python} cannot be started: {error.strerror or error}."
-                ) from error
-        record = {
-            "pid": self._process.pid,
-            "started": process_start_time(self._process.pid),
-            "time": time.time(),
-        }
-        write_json(self.folder / PROCESS_FILE, record)
-        self.status = JobStatus(state="running")
+            raise self._cannot_write(error) from error
 
-    def poll(self) -> JobStatus:
-        """Read new events and the process's state; never blocks. Also follows up on a cancelled job."""
-        if self.status.done or self._process is None:
-            return self.status
-        code = self._process.poll()
-        # The exit code is asked for first: what the child wrote before it ended is then all read.
-        for event in self._events.read(None if code is not None else MAX_BYTES_PER_POLL):
-            self.status = apply_event(self.status, event, self.folder)
-        if code is None:
-            self._escalate()
-        else:
-            self.status = self._ended(code)
-            record = _read_json(self.folder / PROCESS_FILE) | {"exit_code": code, "state": self.status.state}
-            # Only a convenience for `find_jobs`; a full disk is reported by the solver itself.
-            with contextlib.suppress(OSError):
-                write_json(self.folder / PROCESS_FILE, record)
-        return self.status
+    def start(self, request: JobRequest, python: Path, solver_path: Path | None = None) -> None:
+        """Write `job.json` and start `python -B -m nextgenface.job FOLDER`.
 
-    def cancel(self) -> None:
-        """Ask the solver to stop after the current step. `poll()` terminates, then kills it if it does
-        not.
+        Raises JobError when the folder cannot be written, the Python cannot be started, or a job runs there.
         """
-        if self._process is None or self._process.poll() is not None or self._cancel_times:
-            return
-        self._cancel_times.append(time.monotonic())
-        interrupt(self._process.pid)
+        if self.pid is not None:
+            raise JobError("This job has been started already.")
+        self.prepare(request)
+        self.stages = tuple(name for name, _ in method_named(request.method).stages)
+        try:
+            self.launch(
+                [str(python), "-B", "-m", "nextgenface.job", str(self.folder)],
+                solver_environment(solver_path),
+            )
+        except (FileNotFoundError, PermissionError) as error:
+            raise JobError(
+                f"The solver's Python {python} cannot be started: {error.strerror or error}."
+            ) from error
+        except OSError as error:
+            raise self._cannot_write(error) from error
 
-    def wait(self, on_status: Callable[[JobStatus], None] | None = None, interval: float = 0.1) -> JobStatus:
-        """Block until the job has ended; `on_status` is called whenever something changed."""
-        last = self.status
-        while not self.poll().done:
-            if on_status is not None and self.status != last:
-                on_status(self.status)
-            last = self.status
-            time.sleep(interval)
-        if on_status is not None:
-            on_status(self.status)
-        return self.status
+    def _cannot_write(self, error: OSError) -> JobError:
+        return JobError(f"The job folder {self.folder} cannot be written: {error.strerror or error}.")
 
-    def _escalate(self) -> None:
-        assert self._process is not None
-        if not self._cancel_times:
-            return
-        waited = time.monotonic() - self._cancel_times[-1]
-        if len(self._cancel_times) == 1 and waited > self._cancel_grace:
-            self._cancel_times.append(time.monotonic())
-            self._process.terminate()
-        elif len(self._cancel_times) == 2 and waited > self._terminate_grace:
-            self._cancel_times.append(time.monotonic())
-            self._process.kill()
+    def attach(self) -> bool:
+        method = method_named(str(read_json(self.folder / JOB_FILE).get("method") or "face"))
+        self.stages = tuple(name for name, _ in method.stages)
+        return super().attach()
 
-    def _ended(self, code: int) -> JobStatus:
+    def final_status(self, code: int | None) -> JobStatus:
         status = replace(self.status, exit_code=code, eta=None)
-        if self._cancel_times or code == EXIT_CANCELLED:
-            return replace(status, state="cancelled")
+        result = status.result or self.folder / RESULT_FILE
+        if code is None:  # attached: the events tell how it went
+            if status.result is not None:
+                code = EXIT_OK
+            elif status.kind == "Cancelled":
+                code = EXIT_CANCELLED
+        if code == EXIT_OK and result.is_file():  # even when it was cancelled too late
+            return replace(status, state="finished", result=result, fraction=1.0)
+        if self.was_cancelled or code == EXIT_CANCELLED:
+            return replace(status, state="cancelled", error="", result=None)
         if code == EXIT_OK:
-            result = status.result or self.folder / RESULT_FILE
-            if result.is_file():
-                return replace(status, state="finished", result=result, fraction=1.0)
-            return replace(status, state="failed", error=f"The solver ended without writing {result}.")
+            text = f"The solver ended without writing {result}."
+            return replace(status, state="failed", error=text, result=None)
+        if code is None and not status.error:
+            return replace(status, state="stopped")
         return replace(status, state="failed", error=status.error or explain_exit(code, self.folder))
 
 
-def explain_exit(code: int, folder: Path) -> str:
+def explain_exit(code: int | None, folder: Path) -> str:
     """A sentence on an exit code for which the solver itself wrote no error event, with the end of its
     output.
     """
-    tail = _tail(folder / CONSOLE_FILE)
-    if code == EXIT_USER_ERROR and tail:
-        return tail.splitlines()[-1]
-    if "No module named" in tail and "nextgenface" in tail.splitlines()[-1]:
+    said = tail(folder / CONSOLE_FILE) or tail(folder / LOG_FILE)
+    last = said.splitlines()[-1] if said else ""
+    if code == EXIT_USER_ERROR and last:
+        return last.removeprefix("error: ")
+    if "No module named" in last:
         sentence = (
-            "The solver is not installed in the chosen Python. Run 'make setup' or choose another Python."
+            "The solver is not installed in the chosen Python. Install it in the add-on's preferences, or "
+            "choose another Python there."
         )
-    elif code in (-signal.SIGTERM, -9) or code == 137:
+    elif "No space left on device" in said or _disk_is_full(folder):
+        sentence = f"The disk that holds {folder} is full. Free some space and press Resume."
+    elif code in (-signal.SIGTERM, -9, 137):
         sentence = (
-            "The solver was ended by the system, most often because memory ran out. "
-            "Try a smaller maxResolution."
+            "The solver was ended by the system, most often because memory ran out. Close other programs or "
+            "use the preset Fast Preview, then press Resume."
         )
-    elif code < 0:
-        sentence = f"The solver crashed (signal {-code}). Run nextgenface-doctor to check its environment."
+    elif code is not None and code < 0:
+        sentence = f"The solver crashed (signal {-code}). Check its environment in the add-on's preferences."
     else:
         sentence = f"The solver failed (exit code {code})."
-    return f"{sentence} See {folder / CONSOLE_FILE}." + (f"\n{tail}" if tail else "")
+    return f"{sentence} See {folder / CONSOLE_FILE}." + (f"\n{said}" if said else "")
 
 
-@dataclass(frozen=True)
-class FoundJob:
-    """A job folder as found on disk; `state` is running, finished, failed, cancelled or stopped."""
-
-    folder: Path
-    state: State
-    pid: int | None
-    status: JobStatus
-
-
-def describe_job(folder: Path) -> FoundJob | None:
-    """What stands in a folder, from its files alone; None when it is no job folder."""
-    folder = Path(folder)
-    if not (folder / JOB_FILE).is_file():
-        return None
-    status = JobStatus()
-    for event in EventReader(folder / EVENTS_FILE).read(limit=None):
-        status = apply_event(status, event, folder)
-    record = _read_json(folder / PROCESS_FILE)
-    pid = record.get("pid")
-    if isinstance(pid, int) and "exit_code" not in record and process_alive(pid):
-        started = record.get("started")
-        if started is None or started == process_start_time(pid):
-            return FoundJob(folder, "running", pid, replace(status, state="running"))
-    state: State
-    if status.result is not None and status.result.is_file():
-        state = "finished"
-    elif record.get("state") == "cancelled":
-        state = "cancelled"
-    elif status.error or record.get("state") == "failed":
-        state = "failed"
-    else:
-        state = "stopped"
-    return FoundJob(folder, state, None, replace(status, state=state))
-
-
-def find_jobs(folder: Path) -> list[FoundJob]:
-    """The jobs in a folder and its direct sub-folders, newest first."""
-    folder = Path(folder)
+def _disk_is_full(folder: Path) -> bool:
     try:
-        candidates = [folder, *(path for path in folder.iterdir() if path.is_dir())]
+        return shutil.disk_usage(folder).free < FULL_DISK_BYTES
     except OSError:
-        return []
-    found = [job for job in map(describe_job, candidates) if job is not None]
-
-    def age(job: FoundJob) -> float:
-        try:
-            return (job.folder / JOB_FILE).stat().st_mtime
-        except OSError:
-            return 0.0
-
-    return sorted(found, key=age, reverse=True)
+        return False

@@ -5,7 +5,13 @@ No `from __future__ import annotations` in modules with property annotations: Bl
 
 # mypy: disable-error-code="valid-type"
 
+from pathlib import Path
+
 import bpy
+
+from .jobs import PhotoInput
+from .methods import METHODS, Method, method_named
+from .options import GROUPS, OPTIONS, Option, Value, changed
 
 TAKEOVER_ITEMS = (
     (
@@ -17,11 +23,97 @@ TAKEOVER_ITEMS = (
     ("NEVER", "Never", "Only add the camera and the light; leave the scene's own in place"),
 )
 
+ROTATE_ITEMS = (
+    ("0", "Upright", "As the file says"),
+    ("90", "90° Clockwise", "Turn the photo clockwise"),
+    ("180", "180°", "Turn the photo upside down"),
+    ("270", "90° Counterclockwise", "Turn the photo counterclockwise"),
+)
+
+DEVICE_ITEMS = (
+    ("auto", "Automatic", "The graphics card where it can be used, else the processor"),
+    ("cpu", "Processor", "Slower, works everywhere"),
+    ("cuda", "Graphics Card", "An NVIDIA card with CUDA; the processor is used, with a warning, without one"),
+)
+
 
 class NextGenFacePhoto(bpy.types.PropertyGroup):
     """One photo to reconstruct from."""
 
     path: bpy.props.StringProperty(name="Photo", description="Image file with a face", subtype="FILE_PATH")
+    enabled: bpy.props.BoolProperty(
+        name="Use",
+        description="Reconstruct from this photo; switched off, it only stays in the list",
+        default=True,
+    )
+    rotate: bpy.props.EnumProperty(
+        name="Rotate",
+        description="Turn a photo that lies on its side; a face is only found when it is about upright",
+        items=ROTATE_ITEMS,
+    )
+    face: bpy.props.IntProperty(
+        name="Face",
+        description="Which face of the photo, 1 is the largest; Find Faces shows their numbers",
+        default=1,
+        min=1,
+        max=100,
+    )
+    focal35: bpy.props.FloatProperty(
+        name="Lens (35 mm)",
+        description="35 mm equivalent focal length of the lens. 0: as the photo's EXIF says, else estimated. "
+        "Enter it when the head comes out too flat or too deep",
+        default=0.0,
+        min=0.0,
+        max=2000.0,
+        precision=0,
+    )
+    faces_found: bpy.props.IntProperty(
+        name="Faces Found", description="How many faces Find Faces has found", default=-1, options={"HIDDEN"}
+    )
+    faces_picture: bpy.props.StringProperty(
+        name="Picture with Numbers", subtype="FILE_PATH", options={"HIDDEN"}
+    )
+
+    def request(self) -> PhotoInput:
+        """What the solver is told about this photo."""
+        return PhotoInput(
+            Path(bpy.path.abspath(self.path)),
+            rotate=int(self.rotate),
+            face=self.face if self.face > 1 else 0,
+            focal35=float(f"{self.focal35:.6g}"),
+        )
+
+
+def _property(option: Option) -> object:
+    """Blender's property for one option of the table."""
+    common = {"name": option.label, "description": option.tip}
+    if option.choices:
+        return bpy.props.EnumProperty(items=option.choices, default=option.default, **common)
+    if isinstance(option.default, bool):
+        return bpy.props.BoolProperty(default=option.default, **common)
+    if isinstance(option.default, str):
+        return bpy.props.StringProperty(default=option.default, subtype=option.subtype, **common)
+    limits = {"min": option.low, "max": option.high}
+    if isinstance(option.default, int):
+        whole = {name: int(limit) for name, limit in limits.items() if limit is not None}
+        return bpy.props.IntProperty(default=option.default, **whole, **common)
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    return bpy.props.FloatProperty(default=option.default, precision=option.digits, **given, **common)
+
+
+class NextGenFaceOptions(bpy.types.PropertyGroup):
+    """The solver's options, made from the table in `options`, under the solver's own names."""
+
+    __annotations__ = {option.name: _property(option) for group in GROUPS for option in group.options}
+
+    def values(self) -> dict[str, Value]:
+        """The options that are not at their defaults."""
+        return changed({name: getattr(self, name) for name in OPTIONS})
+
+    def apply(self, values: dict[str, Value]) -> None:
+        """Set these options, and all others to their defaults."""
+        for name, option in OPTIONS.items():
+            setattr(self, name, values.get(name, option.default))
 
 
 class NextGenFaceSettings(bpy.types.PropertyGroup):
@@ -29,21 +121,45 @@ class NextGenFaceSettings(bpy.types.PropertyGroup):
 
     photos: bpy.props.CollectionProperty(type=NextGenFacePhoto)
     active_photo: bpy.props.IntProperty(name="Active Photo", default=0, min=0)
+    method: bpy.props.EnumProperty(
+        name="Method",
+        description="What is made, and from what",
+        items=[(method.name, method.label, method.description) for method in METHODS],
+    )
+    dataset: bpy.props.StringProperty(
+        name="Data Set",
+        description="Folder with pictures from all sides and their cameras",
+        subtype="DIR_PATH",
+    )
+    mesh: bpy.props.StringProperty(
+        name="Mesh",
+        description="Mesh that the method starts from. Empty: the data set's own",
+        subtype="FILE_PATH",
+    )
     output: bpy.props.StringProperty(
         name="Output",
-        description="Folder for the results; each photo gets a folder in it. Empty: "
-        "a folder beside the .blend file, or beside the first photo",
+        description="Folder for the results; each job gets a folder in it. Empty: the default folder in the "
+        "preferences, else a folder beside the .blend file, else beside the first photo",
         subtype="DIR_PATH",
     )
     shared_identity: bpy.props.BoolProperty(
         name="Same Person",
-        description="All photos show one person, who gets one head, with a camera and an expression for each",
+        description="All photos show one person, who gets one head, with a camera and an expression each. "
+        "Off: each photo is a person with a head of their own",
         default=True,
     )
+    device: bpy.props.EnumProperty(name="Device", description="Where to compute", items=DEVICE_ITEMS)
+    preset: bpy.props.StringProperty(name="Preset", description="The preset used last", default="Default")
+    options: bpy.props.PointerProperty(type=NextGenFaceOptions)
     config: bpy.props.StringProperty(
         name="Settings File",
-        description="An .ini file with solver options. Empty: the defaults",
+        description="An .ini file with solver options; what is set here in the panel beats it. Empty: none",
         subtype="FILE_PATH",
+    )
+    auto_import: bpy.props.BoolProperty(
+        name="Import When Finished",
+        description="Bring the result into the scene as soon as it is there",
+        default=True,
     )
     pack: bpy.props.BoolProperty(
         name="Pack Images",
@@ -59,8 +175,20 @@ class NextGenFaceSettings(bpy.types.PropertyGroup):
         default=False,
     )
 
+    def chosen_method(self) -> Method:
+        """The method that is chosen."""
+        return method_named(self.method)
 
-CLASSES = (NextGenFacePhoto, NextGenFaceSettings)
+    def active(self) -> NextGenFacePhoto | None:
+        """The photo that is selected in the list, None when the list is empty."""
+        return self.photos[min(self.active_photo, len(self.photos) - 1)] if self.photos else None
+
+    def solver_options(self) -> dict[str, Value]:
+        """What the solver is told: the device, and the options that are not at their defaults."""
+        return {"device": self.device, **self.options.values()}
+
+
+CLASSES = (NextGenFacePhoto, NextGenFaceOptions, NextGenFaceSettings)
 
 
 def register() -> None:

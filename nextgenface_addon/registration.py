@@ -10,23 +10,33 @@ from types import ModuleType
 
 import bpy
 
-from . import preferences, properties, session
+from . import driver, preferences, properties, session, tasks, thumbnails
 from .operators import animation as animation_operators
-from .operators import import_result, photo_view, photos, relight, run
-from .panels import animation, main, results
+from .operators import environment, faces, import_result, jobs, photo_view, photos, presets, relight, run
+from .panels import animation, main, results, settings
+from .panels import jobs as jobs_panel
 
 MODULES: tuple[ModuleType, ...] = (
     properties,
     preferences,
+    thumbnails,
+    tasks,
     photos,
+    faces,
+    presets,
     run,
+    jobs,
+    environment,
     import_result,
     photo_view,
     relight,
     animation_operators,
     main,
+    settings,
+    jobs_panel,
     results,
     animation,
+    driver,
 )
 
 CLASSES: tuple[type, ...] = tuple(cls for module in MODULES for cls in module.CLASSES)

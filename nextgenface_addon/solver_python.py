@@ -41,8 +41,11 @@ def environment_python(environment: Path) -> Path:
     return environment / "bin" / "python"
 
 
-def find_solver_python(argument: str | None = None, preference: str | None = None) -> Path:
-    """The solver's Python: argument, NEXTGENFACE_PYTHON, the add-on's preference, `<root>/.venv/solver`.
+def find_solver_python(
+    argument: str | None = None, preference: str | None = None, own: Path | None = None
+) -> Path:
+    """The solver's Python: argument, NEXTGENFACE_PYTHON, the add-on's preference, the environment that the
+    preferences installed (`own`), `<root>/.venv/solver`.
 
     What somebody named explicitly is used or refused; only what nobody named is searched for.
     The path is made absolute but symbolic links are kept: a virtual environment is recognised by its own
@@ -65,9 +68,10 @@ def find_solver_python(argument: str | None = None, preference: str | None = Non
             )
         return path
     path = environment_python(package_root() / ".venv" / "solver")
-    if path.is_file():
-        return path
+    for candidate in (own, path):
+        if candidate is not None and candidate.is_file():
+            return candidate
     raise SolverPythonError(
-        f"No solver environment was found: {path} does not exist. Run 'make setup' in the repository, "
-        f"or set {ENVIRONMENT_VARIABLE} or the solver Python in the add-on's preferences."
+        "The solver's environment is not installed. Press Install in the add-on's preferences, or choose an "
+        f"existing environment there (in a clone of the repository, 'make setup' makes {path})."
     )

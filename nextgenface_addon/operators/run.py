@@ -1,189 +1,174 @@
-"""Running the solver from the panel.
-
-An application timer follows the job instead of a modal operator: a modal operator would keep Blender from
-saving automatically for as long as it runs. Without a window there are no timers, so there the operator
-waits.
-"""
+"""Starting and stopping the solver from the panel."""
 
 # mypy: disable-error-code="valid-type"
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import bpy
+from bpy.app.translations import pgettext_rpt as rpt_
 
-from .. import session
-from ..jobs import Job, JobError, JobRequest, JobStatus
-from ..preferences import solver_python
-from ..solver_python import SolverPythonError, find_solver_python, solver_folder
-
-POLL_SECONDS = 0.2
-
-
-def output_folder(settings: bpy.types.PropertyGroup) -> Path:
-    """The folder that results go into: the chosen one, else beside the .blend, else beside the first
-    photo.
-    """
-    if settings.output:
-        return Path(bpy.path.abspath(settings.output))
-    if bpy.data.filepath:
-        return Path(bpy.data.filepath).parent / "nextgenface"
-    return Path(bpy.path.abspath(settings.photos[0].path)).parent / "nextgenface"
+from .. import driver, session
+from ..jobs import Job, JobRequest, PhotoInput
+from ..preferences import preferences, solver_python
+from ..solver_python import solver_folder
+from .base import AddonProblem, NextGenFaceOperator
 
 
-class NEXTGENFACE_OT_run(bpy.types.Operator):
-    """Reconstruct a head from the photos; Blender can be used meanwhile"""
+class NEXTGENFACE_OT_run(NextGenFaceOperator, bpy.types.Operator):
+    """Reconstruct with the settings above; Blender can be used meanwhile. While a job runs, another one waits
+    behind it"""
 
     bl_idname = "nextgenface.run"
     bl_label = "Reconstruct"
-    bl_options = {"REGISTER"}
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if session.current().running:
-            cls.poll_message_set("A reconstruction is running")
-            return False
-        if not context.scene.nextgenface.photos:
+        settings = context.scene.nextgenface
+        if settings.chosen_method().input == "dataset":
+            if not settings.dataset:
+                cls.poll_message_set("Choose the folder of the data set first")
+                return False
+        elif not settings.photos:
             cls.poll_message_set("Add at least one photo first")
+            return False
+        elif not any(photo.enabled for photo in settings.photos):
+            cls.poll_message_set("All photos in the list are switched off")
             return False
         return True
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def work(self, context: bpy.types.Context) -> set[str]:
         settings = context.scene.nextgenface
-        photos = [Path(bpy.path.abspath(photo.path)) for photo in settings.photos]
-        for photo in photos:
-            if not photo.is_file():
-                self.report(
-                    {"ERROR"}, f"The photo {photo} does not exist. Remove it from the list or put it back."
-                )
-                return {"CANCELLED"}
-        folder = output_folder(settings) / photos[0].stem
-        request = JobRequest(
-            input=photos,
-            output=folder,
-            config=Path(bpy.path.abspath(settings.config)) if settings.config else None,
-            shared_identity=settings.shared_identity and len(photos) > 1,
-            parent_pid=os.getpid(),
-        )
-        job = Job(folder)
-        try:
-            job.start(request, find_solver_python(preference=solver_python(context)), solver_folder())
-        except (JobError, SolverPythonError) as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        now = session.current()
-        now.job, now.scene_name, now.blend_path, now.message = job, context.scene.name, bpy.data.filepath, ""
-        if not bpy.app.background:
-            bpy.app.timers.register(follow, first_interval=POLL_SECONDS, persistent=True)
-            return {"FINISHED"}
-        status = job.wait()
-        if status.state != "finished":
-            self.report({"ERROR"}, status.error or status.text())
-            return {"CANCELLED"}
-        _import(status)
+        chosen = preferences(context)
+        python = solver_python(context)
+        requests = job_requests(settings, chosen)
+        queue = [start_job(context, request, python) for request in requests]
+        if bpy.app.background:
+            return self.blocked(queue)
+        if len(queue) > 1 or session.current().waiting:
+            waiting = len(session.current().waiting)
+            self.report({"INFO"}, rpt_("Jobs that wait: {count}").format(count=waiting))
+        return {"FINISHED"}
+
+    def blocked(self, queue: list[session.Entry]) -> set[str]:
+        """Without a window: wait for all of them."""
+        driver.wait()
+        for entry in queue:
+            status = entry.job.status
+            if status.state != "finished" or entry.message:
+                raise AddonProblem(entry.message or status.error or status.text())
         return {"FINISHED"}
 
 
-class NEXTGENFACE_OT_cancel(bpy.types.Operator):
-    """Stop the reconstruction after the current step; the last checkpoint is kept"""
+def job_requests(settings: bpy.types.PropertyGroup, chosen: bpy.types.PropertyGroup) -> list[JobRequest]:
+    """What the settings ask for: one job, or one per photo when each shows another person. Raises
+    AddonProblem.
+    """
+    method = settings.chosen_method()
+    if method.input == "dataset":
+        dataset = Path(bpy.path.abspath(settings.dataset))
+        if not dataset.is_dir():
+            raise AddonProblem(
+                rpt_("The data set {path} is not a folder. Choose the folder with its pictures.").format(
+                    path=dataset
+                )
+            )
+        groups: list[list[PhotoInput]] = [[PhotoInput(dataset)]]
+    else:
+        photos = [photo.request() for photo in settings.photos if photo.enabled]
+        for photo in photos:
+            if not photo.path.is_file():
+                raise AddonProblem(
+                    rpt_("The photo {path} does not exist. Remove it from the list or put it back.").format(
+                        path=photo.path
+                    )
+                )
+        groups = [photos] if settings.shared_identity else [[photo] for photo in photos]
+    options = settings.solver_options()
+    if chosen.bfm_folder and "path" not in options:
+        options["path"] = bpy.path.abspath(chosen.bfm_folder)
+    folder = output_folder(settings, chosen)
+    taken: set[Path] = set()
+    requests = []
+    for group in groups:
+        output = free_folder(folder, group[0].path.stem, taken)
+        taken.add(output)
+        requests.append(
+            JobRequest(
+                method=method.name,
+                input=group,
+                output=output,
+                config=Path(bpy.path.abspath(settings.config)) if settings.config else None,
+                set=options,
+                shared_identity=len(group) > 1,
+                parent_pid=None if chosen.on_close == "RUN_ON" else os.getpid(),
+                mesh=Path(bpy.path.abspath(settings.mesh)) if method.takes_mesh and settings.mesh else None,
+            )
+        )
+    return requests
+
+
+def output_folder(settings: bpy.types.PropertyGroup, chosen: bpy.types.PropertyGroup) -> Path:
+    """The folder that results go into: the scene's, else the preferences', else beside the .blend, else
+    beside the first photo.
+    """
+    for path in (settings.output, chosen.output):
+        if path:
+            return Path(bpy.path.abspath(path))
+    if bpy.data.filepath:
+        return Path(bpy.data.filepath).parent / "nextgenface"
+    first = settings.photos[0].path if settings.photos else settings.dataset
+    return Path(bpy.path.abspath(first)).parent / "nextgenface"
+
+
+def free_folder(parent: Path, name: str, taken: set[Path]) -> Path:
+    """A folder for a job: a result of before is updated, a job that runs or waits is left alone."""
+    folder, number = parent / name, 2
+    while folder in taken or session.current().is_busy(folder):
+        folder, number = parent / f"{name}_{number}", number + 1
+    return folder
+
+
+def start_job(context: bpy.types.Context, request: JobRequest, python: Path) -> session.Entry:
+    """Put a job behind the others and see to it that it is followed. Raises JobError."""
+    job = Job(request.output)
+    target = driver.Target(bpy.data.filepath, context.scene.name, context.scene.nextgenface.auto_import)
+    entry = session.Entry(job, starter(job, request, python), target, runs_on=request.parent_pid is None)
+    session.current().add(entry, request)
+    driver.known_jobs().remember(job.folder)
+    driver.watch()
+    driver.scan()
+    return entry
+
+
+def starter(job: Job, request: JobRequest, python: Path) -> Callable[[], None]:
+    """What starts the job when its turn comes."""
+    return lambda: job.start(request, python, solver_folder())
+
+
+class NEXTGENFACE_OT_cancel(NextGenFaceOperator, bpy.types.Operator):
+    """Stop the running job after its current step; the checkpoints of finished stages are kept"""
 
     bl_idname = "nextgenface.cancel"
     bl_label = "Cancel"
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if not session.current().running:
+        now = session.current()
+        if not now.running:
             cls.poll_message_set("No reconstruction is running")
+            return False
+        if now.job is not None and now.job.cancelling:
+            cls.poll_message_set("It stops after the current step")
             return False
         return True
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def work(self, context: bpy.types.Context) -> set[str]:
         job = session.current().job
         if job is not None:
             job.cancel()
         return {"FINISHED"}
 
 
-class NEXTGENFACE_OT_open_folder(bpy.types.Operator):
-    """Show the folder with the results"""
-
-    bl_idname = "nextgenface.open_folder"
-    bl_label = "Open Folder"
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if session.current().job is None:
-            cls.poll_message_set("There is no result yet")
-            return False
-        return True
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        job = session.current().job
-        if job is not None:
-            bpy.ops.wm.path_open(filepath=str(job.folder))
-        return {"FINISHED"}
-
-
-def follow() -> float | None:
-    """The timer: reads new events, redraws when something changed, imports the finished result."""
-    now = session.current()
-    if now.job is None:
-        return None
-    before = now.job.status
-    status = now.job.poll()
-    if status != before:
-        redraw()
-    if not status.done:
-        return POLL_SECONDS
-    if status.state == "finished":
-        now.message = _import_from_timer(status)
-    elif status.state == "failed":
-        now.message = status.error
-    redraw()
-    return None
-
-
-def _import_from_timer(status: JobStatus) -> str:
-    """Import into the scene that the job was started from; returns what is to be said."""
-    now = session.current()
-    if bpy.data.filepath != now.blend_path or now.scene_name not in bpy.data.scenes:
-        return f"Finished. Another file is open now; import {now.job and now.job.folder} where you want it."
-    window = next((w for w in bpy.context.window_manager.windows if w.scene.name == now.scene_name), None)
-    if window is None:
-        return "Finished. The scene is not shown in any window; use Import Result."
-    try:
-        with bpy.context.temp_override(window=window):
-            _import(status)
-    except RuntimeError as error:  # the operator's error report
-        return str(error)
-    return ""
-
-
-def _import(status: JobStatus) -> None:
-    assert status.result is not None
-    settings = bpy.context.scene.nextgenface
-    bpy.ops.nextgenface.import_result(
-        "EXEC_DEFAULT",
-        True,  # with an undo step of its own
-        directory=str(status.result.parent),
-        pack=settings.pack,
-        takeover=settings.takeover,
-        show_world=settings.show_world,
-    )
-
-
-def redraw() -> None:
-    """Redraw the sidebars."""
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                area.tag_redraw()
-
-
-def unregister() -> None:
-    """The timer does not outlive the add-on."""
-    if bpy.app.timers.is_registered(follow):
-        bpy.app.timers.unregister(follow)
-
-
-CLASSES = (NEXTGENFACE_OT_run, NEXTGENFACE_OT_cancel, NEXTGENFACE_OT_open_folder)
+CLASSES = (NEXTGENFACE_OT_run, NEXTGENFACE_OT_cancel)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import bpy
+from bpy.app.translations import pgettext_iface as iface_
 
-from .. import session
-from .base import SidebarPanel
+from .. import session, tasks, thumbnails
+from ..job_events import JobStatus
+from ..jobs import Job
+from ..operators.presets import user_names
+from .base import SidebarPanel, paragraphs
+
+SHIPPED = ("Default", "Harsh Light", "Fast Preview", "Quality")
 
 
 class NEXTGENFACE_UL_photos(bpy.types.UIList):
-    """Photos by file name."""
+    """Photos with thumbnails."""
 
     bl_idname = "NEXTGENFACE_UL_photos"
 
@@ -25,7 +31,52 @@ class NEXTGENFACE_UL_photos(bpy.types.UIList):
         index: int = 0,
         flt_flag: int = 0,
     ) -> None:
-        layout.label(text=bpy.path.basename(item.path), icon="IMAGE_DATA", translate=False)
+        picture = thumbnails.icon(bpy.path.abspath(item.path))
+        name = bpy.path.basename(item.path)
+        row = layout.row(align=True)
+        row.prop(item, "enabled", text="")
+        part = row.row(align=True)
+        part.active = item.enabled
+        if picture:
+            part.label(text=name, icon_value=picture, translate=False)
+        else:
+            part.label(text=name, icon="IMAGE_DATA", translate=False)
+        if item.rotate != "0":
+            part.label(text=f"{item.rotate}°", translate=False)
+        if item.face > 1 or item.faces_found > 1:
+            part.label(text=f"#{item.face}", icon="USER", translate=False)
+
+
+class NEXTGENFACE_MT_photos(bpy.types.Menu):
+    """More that can be done with the list."""
+
+    bl_idname = "NEXTGENFACE_MT_photos"
+    bl_label = "Photos"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        layout.operator("nextgenface.find_faces", icon="VIEWZOOM")
+        layout.operator("nextgenface.clear_photos", icon="TRASH")
+
+
+class NEXTGENFACE_MT_presets(bpy.types.Menu):
+    """Presets of all options: those that come with the add-on, and the user's own."""
+
+    bl_idname = "NEXTGENFACE_MT_presets"
+    bl_label = "Presets"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        for name in SHIPPED:
+            layout.operator("nextgenface.apply_preset", text=name).name = name
+        names = [name for name in user_names() if name not in SHIPPED]
+        if names:
+            layout.separator()
+        for name in names:
+            layout.operator("nextgenface.apply_preset", text=name, translate=False).name = name
+        layout.separator()
+        layout.operator("nextgenface.save_preset", icon="ADD")
+        layout.operator("nextgenface.remove_preset", icon="REMOVE")
 
 
 class NEXTGENFACE_PT_main(SidebarPanel, bpy.types.Panel):
@@ -38,35 +89,152 @@ class NEXTGENFACE_PT_main(SidebarPanel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         settings = context.scene.nextgenface
-        row = layout.row()
-        row.template_list("NEXTGENFACE_UL_photos", "", settings, "photos", settings, "active_photo", rows=3)
-        column = row.column(align=True)
-        column.operator("nextgenface.add_photos", text="", icon="ADD")
-        column.operator("nextgenface.remove_photo", text="", icon="REMOVE")
-
+        method = settings.chosen_method()
+        if len(settings.bl_rna.properties["method"].enum_items) > 1:
+            layout.prop(settings, "method", text="")
+        if method.input == "photos":
+            draw_photos(layout, settings)
+        else:
+            layout.prop(settings, "dataset")
+        if method.takes_mesh:
+            layout.prop(settings, "mesh")
         column = layout.column()
         column.use_property_split = True
         column.use_property_decorate = False
-        if len(settings.photos) > 1:
-            column.prop(settings, "shared_identity")
+        row = column.row(align=True)
+        row.label(text="Preset")
+        row.menu("NEXTGENFACE_MT_presets", text=settings.preset)
+        column.prop(settings, "device")
         column.prop(settings, "output")
-        column.prop(settings, "config")
-
-        now = session.current()
-        if now.running:
-            status = now.status
-            layout.progress(factor=status.fraction, text=status.text())
-            layout.operator("nextgenface.cancel", icon="CANCEL")
-        else:
-            row = layout.row()
-            row.scale_y = 1.4
-            row.operator("nextgenface.run", icon="PLAY")
-            if now.job is not None:
-                layout.label(text=now.status.text(), translate=False)
-            for line in now.message.splitlines()[:4]:
-                layout.label(
-                    text=line, icon="ERROR" if now.status.state == "failed" else "INFO", translate=False
-                )
+        draw_run(layout)
 
 
-CLASSES = (NEXTGENFACE_UL_photos, NEXTGENFACE_PT_main)
+def draw_photos(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:
+    """The list, its buttons, and the selected photo's settings."""
+    row = layout.row()
+    row.template_list("NEXTGENFACE_UL_photos", "", settings, "photos", settings, "active_photo", rows=4)
+    column = row.column(align=True)
+    column.operator("nextgenface.add_photos", text="", icon="ADD")
+    column.operator("nextgenface.remove_photo", text="", icon="REMOVE")
+    column.menu("NEXTGENFACE_MT_photos", text="", icon="DOWNARROW_HLT")
+    if len(settings.photos) > 1:
+        column.separator()
+        column.operator("nextgenface.move_photo", text="", icon="TRIA_UP").direction = "UP"
+        column.operator("nextgenface.move_photo", text="", icon="TRIA_DOWN").direction = "DOWN"
+        layout.prop(settings, "shared_identity")
+    photo = settings.active()
+    if photo is None:
+        layout.label(text="Add photos, or drop them into the viewport", icon="INFO")
+        return
+    header, body = layout.panel("nextgenface_photo", default_closed=True)
+    header.label(text="Selected Photo")
+    if body is None:
+        return
+    picture = thumbnails.icon(photo.faces_picture or bpy.path.abspath(photo.path))
+    if picture:
+        body.template_icon(icon_value=picture, scale=7.0)
+    row = body.row(align=True)
+    row.prop(photo, "rotate", text="")
+    row.operator("nextgenface.rotate_photo", text="", icon="LOOP_BACK").clockwise = False
+    row.operator("nextgenface.rotate_photo", text="", icon="LOOP_FORWARDS").clockwise = True
+    row = body.row(align=True)
+    row.prop(photo, "face")
+    row.operator("nextgenface.find_faces", text="", icon="VIEWZOOM")
+    finder = tasks.get("faces")
+    if finder is not None and not finder.status.done:
+        body.label(text="Looking for faces", icon="TIME")
+    elif finder is not None and finder.status.state == "failed":
+        paragraphs(body, finder.status.error, icon="ERROR")
+    elif photo.faces_found >= 0:
+        found = iface_("Faces found: {count}").format(count=photo.faces_found)
+        body.label(text=found, icon="ERROR" if photo.faces_found < photo.face else "NONE", translate=False)
+    body.prop(photo, "focal35")
+
+
+def draw_run(layout: bpy.types.UILayout) -> None:
+    """The button, and below it the job that runs or ran last."""
+    now = session.current()
+    row = layout.row()
+    row.scale_y = 1.4
+    row.operator("nextgenface.run", icon="PLAY", text="Add to Queue" if now.running else "Reconstruct")
+    job = now.job
+    if job is None:
+        return
+    if now.running:
+        draw_progress(layout, job)
+    else:
+        draw_outcome(layout, job, now.message)
+
+
+def draw_progress(layout: bpy.types.UILayout, job: Job) -> None:
+    """Stage, step, time left, loss, live preview, Cancel."""
+    status = job.status
+    box = layout.box()
+    text = iface_("Stopping") if job.cancelling else status.text(iface_)
+    box.progress(factor=status.fraction, text=text)
+    row = box.row()
+    row.label(text=job.title, translate=False)
+    if status.loss is not None:
+        value = iface_("noise {value}") if status.stage == "render" else iface_("loss {value}")
+        row.label(text=value.format(value=f"{status.loss:.4g}"), translate=False)
+    picture = thumbnails.live_icon(str(job.folder))
+    if picture:
+        box.template_icon(icon_value=picture, scale=8.0)
+    draw_warnings(box, status)
+    box.operator("nextgenface.cancel", icon="CANCEL")
+
+
+def draw_warnings(layout: bpy.types.UILayout, status: JobStatus) -> None:
+    """The last warnings."""
+    for warning in status.warnings[-2:]:
+        paragraphs(layout, warning, icon="ERROR", most=3)
+
+
+def draw_outcome(layout: bpy.types.UILayout, job: Job, message: str) -> None:
+    """How the last job ended, in one sentence, and the buttons that help."""
+    status = job.status
+    box = layout.box()
+    if status.state == "finished":
+        box.label(text=job.title + ": " + status.text(iface_), icon="CHECKMARK", translate=False)
+        if message:
+            paragraphs(box, message, icon="INFO", most=3)
+        draw_warnings(box, status)
+        box.operator("nextgenface.import_job", icon="IMPORT", text="Import / Update").folder = str(job.folder)
+    else:
+        icon = "INFO" if status.state == "cancelled" else "ERROR"
+        paragraphs(box, f"{job.title}: {status.text(iface_)}", icon=icon, most=5)
+        draw_help(box, job, status)
+    row = box.row(align=True)
+    row.operator("nextgenface.open_folder", icon="FILE_FOLDER", text="Folder").folder = str(job.folder)
+    row.operator("nextgenface.open_log", icon="TEXT", text="Log").folder = str(job.folder)
+
+
+HELP = {
+    "JobError": "PREFERENCES",
+    "EnvironmentProblem": "PREFERENCES",
+    "ModelError": "PREFERENCES",
+    "NoFaceError": "FACES",
+    "MemoryError": "PREVIEW",
+}
+"""Which button helps, by the class of the solver's error."""
+
+
+def draw_help(layout: bpy.types.UILayout, job: Job, status: JobStatus) -> None:
+    """The buttons that help after a job that did not finish."""
+    folder = str(job.folder)
+    kind = HELP.get(status.kind, "")
+    if not kind and status.exit_code in (-9, 137):
+        kind = "PREVIEW"
+    if kind == "PREFERENCES" or "preferences" in status.error:
+        layout.operator("nextgenface.open_preferences", icon="PREFERENCES")
+    elif kind == "FACES":
+        layout.operator("nextgenface.find_faces", icon="VIEWZOOM")
+    elif kind == "PREVIEW":
+        layout.operator("nextgenface.apply_preset", text="Use Fast Preview").name = "Fast Preview"
+    if kind != "FACES":
+        layout.operator("nextgenface.resume_job", icon="PLAY").folder = folder
+    if status.state == "failed" and status.exit_code not in (2, None):
+        layout.operator("nextgenface.write_report", icon="GREASEPENCIL").folder = folder
+
+
+CLASSES = (NEXTGENFACE_UL_photos, NEXTGENFACE_MT_photos, NEXTGENFACE_MT_presets, NEXTGENFACE_PT_main)

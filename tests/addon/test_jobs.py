@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from nextgenface_addon.jobs import EventReader, Job, JobError, JobRequest, JobStatus, describe_job, find_jobs
+from nextgenface_addon.job_events import EventReader, JobStatus
+from nextgenface_addon.job_list import describe_job, find_jobs
+from nextgenface_addon.jobs import Job, JobError, JobRequest
 
 
 @pytest.fixture
@@ -58,9 +60,9 @@ def test_finished_job_reports_its_stages_and_result(folder: Path, solver: Path) 
     assert {"pose", "textures"} & {status.stage for status in seen}
     written = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     assert written == {
-        "schema": 1, "input": [str(folder / "Foto ü.png")], "output": str(folder), "config": None,
+        "schema": 1, "method": "face", "input": [str(folder / "Foto ü.png")], "output": str(folder), "config": None,
         "set": {"behaviour": ""}, "sharedIdentity": False, "checkpoint": None, "skip": [3], "face": 0,
-        "parent_pid": None,
+        "parent_pid": None, "mesh": None, "resume": False,
     }  # fmt: skip
     assert not list(solver.rglob("__pycache__")), "the solver's folder must not be written to"
 
@@ -68,7 +70,7 @@ def test_finished_job_reports_its_stages_and_result(folder: Path, solver: Path) 
 def test_garbage_between_events_is_passed_over(folder: Path, solver: Path) -> None:
     job, _ = run(folder, solver, "garbage")
     assert job.status.state == "finished"
-    assert job._events.bad_lines == 3
+    assert job.events.bad_lines == 3
     assert job.status.step == 1 and job.status.total == 2, "the line written in two halves was read whole"
 
 
@@ -158,7 +160,7 @@ def test_jobs_are_found_again(folder: Path, solver: Path) -> None:
     run(folder / "done", solver)
     stopped = folder / "stopped"
     stopped.mkdir()
-    (stopped / "job.json").write_text("{}")
+    (stopped / "job.json").write_text('{"schema": 1}')
     (stopped / "process.json").write_text(json.dumps({"pid": 2**22 + 7, "started": 1}))
     (folder / "no job").mkdir()
     assert {job.folder.name: job.state for job in find_jobs(folder)} == {

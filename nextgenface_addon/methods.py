@@ -1,0 +1,55 @@
+"""The ways to reconstruct that the panel and the commands offer. No bpy in here.
+
+A new method is one entry in METHODS: its name in job.json, what it needs as input, its stages as the solver
+names them, and the groups of options (see `options`) that mean something to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Input = Literal["photos", "dataset"]
+"""`photos`: the panel's list. `dataset`: one folder with pictures and their cameras."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to reconstruct.
+
+    `stages`: (name in the events, title for people), in order. `stage_checkpoints`: its stages 1, 2, 3 leave
+    `checkpoints/stageN_output.pickle` behind; other methods find their own way on with `resume` in job.json.
+    `takes_mesh`: the panel asks for a mesh to start from.
+    """
+
+    name: str
+    label: str
+    description: str
+    input: Input
+    stages: tuple[tuple[str, str], ...]
+    option_groups: tuple[str, ...]
+    stage_checkpoints: bool = False
+    takes_mesh: bool = False
+
+
+METHODS: tuple[Method, ...] = (
+    Method(
+        name="face",
+        label="Face from Photos",
+        description="A head with skin maps, expression and light from one photo or several of one person",
+        input="photos",
+        stages=(
+            ("pose", "Pose"),
+            ("photometric", "Shape and light"),
+            ("textures", "Textures"),
+            ("render", "Final pictures"),
+        ),
+        option_groups=("detail", "camera", "skin", "steps", "model", "landmarks", "light", "computing"),
+        stage_checkpoints=True,
+    ),
+)
+
+
+def method_named(name: str) -> Method:
+    """The method of that name; the first one for a name that is not known (a file of a newer version)."""
+    return next((method for method in METHODS if method.name == name), METHODS[0])

@@ -1,0 +1,62 @@
+"""Finding and numbering the faces in the photos of the list."""
+
+# mypy: disable-error-code="valid-type"
+
+import tempfile
+from pathlib import Path
+
+import bpy
+from bpy.app.translations import pgettext_rpt as rpt_
+
+from .. import tasks
+from ..faces import FaceFinder
+from ..jobs import JobError
+from ..preferences import solver_python
+from .base import NextGenFaceOperator
+
+FINDER = "faces"
+
+
+class NEXTGENFACE_OT_find_faces(NextGenFaceOperator, bpy.types.Operator):
+    """Look for the faces in all photos of the list, and show their numbers in a picture of each; takes some
+    seconds"""
+
+    bl_idname = "nextgenface.find_faces"
+    bl_label = "Find Faces"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if not context.scene.nextgenface.photos:
+            cls.poll_message_set("There are no photos in the list")
+            return False
+        if tasks.running(FINDER):
+            cls.poll_message_set("The search is running")
+            return False
+        return True
+
+    def work(self, context: bpy.types.Context) -> set[str]:
+        scene_name = context.scene.name
+        photos = [photo.request() for photo in context.scene.nextgenface.photos]
+        # A folder for each search: the pictures of the last one may still be on screen. Blender deletes it.
+        finder = FaceFinder(Path(tempfile.mkdtemp(prefix="nextgenface-faces-", dir=bpy.app.tempdir)))
+        finder.begin(solver_python(context), photos)
+        tasks.run(FINDER, finder, lambda: show(scene_name, finder))
+        if bpy.app.background and finder.status.state != "finished":
+            raise JobError(finder.status.error or rpt_("The search for faces was stopped."))
+        return {"FINISHED"}
+
+
+def show(scene_name: str, finder: FaceFinder) -> None:
+    """Enter what was found into the list, which may have changed meanwhile."""
+    scene = bpy.data.scenes.get(scene_name)
+    if scene is None:
+        return
+    found = {item.path: item for item in finder.answer()}
+    for photo in scene.nextgenface.photos:
+        item = found.get(bpy.path.abspath(photo.path))
+        if item is not None:
+            photo.faces_found = item.count
+            photo.faces_picture = str(item.picture or "")
+
+
+CLASSES = (NEXTGENFACE_OT_find_faces,)

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 _EDGE = 1e-5  # barycentric slack that closes rounding gaps between neighbours
+NEAREST = 1e-3
+"""Faces with a corner nearer to the camera's plane than this (or behind it) are not drawn."""
+
 _CHUNK = 4_000_000  # candidate pixels held at once; bounds the memory
 
 
@@ -77,7 +80,7 @@ def visible_faces(
     count = columns * (y1 - y0 + 1).clamp(min=0)
     usable = area.abs() > 1e-12
     if not orthographic:
-        usable &= depth[faces].min(1).values > 1e-3
+        usable &= depth[faces].min(1).values > NEAREST
     kept = torch.nonzero((count > 0) & usable)[:, 0]
     best = torch.full((height * width,), -torch.inf, device=screen.device, dtype=screen.dtype)
     owner = torch.full((height * width,), -1, dtype=torch.int64, device=screen.device)

@@ -19,7 +19,7 @@ from bpy.app.translations import pgettext_rpt as rpt_
 from . import session, thumbnails
 from .job_events import JobStatus
 from .job_list import KnownJobs, describe_jobs, find_jobs
-from .jobs import Job, JobError
+from .jobs import Job, JobError, checkpoints
 from .thumbnails import redraw
 from .user_folders import user_folder
 
@@ -100,6 +100,7 @@ def start_next() -> None:
 def ended(entry: session.Entry) -> str:
     """Import a finished result where it belongs; returns what is to be said."""
     status, target = entry.job.status, entry.target
+    entry.checkpoints = checkpoints(entry.job.folder)
     if status.state != "finished" or not isinstance(target, Target) or not target.auto_import:
         return ""
     if bpy.data.filepath != target.blend_path or target.scene_name not in bpy.data.scenes:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .child import PROCESS_FILE, read_json, running_pid, write_json
 from .job_events import RESULT_FILE, EventReader, JobStatus, State, apply_event
-from .jobs import JOB_FILE, explain_exit
+from .jobs import JOB_FILE, checkpoints, explain_exit
 
 MOST_REMEMBERED = 40
 TAIL_BYTES = 1 << 16
@@ -19,7 +19,9 @@ TAIL_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class FoundJob:
-    """A job folder as found on disk. `method` is what its job.json names."""
+    """A job folder as found on disk. `method` is what its job.json names, `checkpoints` the stages that
+    left one.
+    """
 
     folder: Path
     state: State
@@ -27,6 +29,7 @@ class FoundJob:
     status: JobStatus
     method: str = "face"
     time: float = 0.0
+    checkpoints: tuple[int, ...] = ()
 
 
 def describe_job(folder: Path) -> FoundJob | None:
@@ -67,7 +70,8 @@ def describe_job(folder: Path) -> FoundJob | None:
         status = replace(status, error="")
     method = request.get("method")
     method = method if isinstance(method, str) else "face"
-    return FoundJob(folder, state, pid, replace(status, state=state), method, time)
+    stages = checkpoints(folder)
+    return FoundJob(folder, state, pid, replace(status, state=state), method, time, stages)
 
 
 def _last_events(folder: Path) -> list[dict[str, object]]:

@@ -8,7 +8,6 @@ passes between the two, so the same code serves Blender's window, headless Blend
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
@@ -122,14 +121,14 @@ class JobRequest:
         return [item.path if isinstance(item, PhotoInput) else item for item in self.input]
 
 
-def last_checkpoint(folder: Path) -> tuple[int, Path] | None:
-    """Number and path of the checkpoint of the last finished stage in a results folder."""
-    numbered = [
-        (int(match.group(1)), path)
-        for path in folder.glob("checkpoints/stage*_output.pickle")
-        if (match := re.fullmatch(r"stage(\d)_output", path.stem))
-    ]
-    return max(numbered, default=None)
+def checkpoint_path(folder: Path, stage: int) -> Path:
+    """Where the checkpoint of stage 1, 2 or 3 lies in a results folder."""
+    return folder / "checkpoints" / f"stage{stage}_output.pickle"
+
+
+def checkpoints(folder: Path) -> tuple[int, ...]:
+    """The stages whose checkpoints are in a results folder."""
+    return tuple(stage for stage in (1, 2, 3) if checkpoint_path(folder, stage).is_file())
 
 
 def resume_request(folder: Path) -> JobRequest:
@@ -140,11 +139,14 @@ def resume_request(folder: Path) -> JobRequest:
     request = JobRequest.read(folder)
     if not method_named(request.method).stage_checkpoints:
         return replace(request, resume=True)
-    found = last_checkpoint(request.output)
-    if found is None or found[1].stat().st_mtime < (folder / JOB_FILE).stat().st_mtime - 1.0:
+    begun = (folder / JOB_FILE).stat().st_mtime - 1.0
+    done = [
+        n for n in checkpoints(request.output) if checkpoint_path(request.output, n).stat().st_mtime > begun
+    ]
+    if not done:
         return request
-    number, path = found
-    return replace(request, checkpoint=path, skip=list(range(1, number + 1)))
+    last = max(done)
+    return replace(request, checkpoint=checkpoint_path(request.output, last), skip=list(range(1, last + 1)))
 
 
 def solver_environment(solver_path: Path | None) -> dict[str, str]:

@@ -184,8 +184,11 @@ class NextGenFaceSettings(bpy.types.PropertyGroup):
         return self.photos[min(self.active_photo, len(self.photos) - 1)] if self.photos else None
 
     def solver_options(self) -> dict[str, Value]:
-        """What the solver is told: the device, and the options that are not at their defaults."""
-        return {"device": self.device, **self.options.values()}
+        """What the solver is told: the device, and the method's options that are not at their defaults."""
+        groups = self.chosen_method().option_groups
+        wanted = {option.name for group in GROUPS if group.name in groups for option in group.options}
+        chosen = {name: value for name, value in self.options.values().items() if name in wanted}
+        return {"device": self.device, **chosen}
 
 
 CLASSES = (NextGenFacePhoto, NextGenFaceOptions, NextGenFaceSettings)

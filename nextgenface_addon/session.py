@@ -20,7 +20,7 @@ class Entry:
     """One job, how it is started, and where its result is to go. `start` is None for an attached job.
 
     `target`: what the add-on keeps with the job to find the scene again (see `driver`). `message`: what is to
-    be said once it has ended.
+    be said once it has ended. `checkpoints`: the stages that can be imported on their own then.
     """
 
     job: Job
@@ -28,15 +28,19 @@ class Entry:
     target: object = None
     runs_on: bool = False
     message: str = ""
+    checkpoints: tuple[int, ...] = ()
 
 
 @dataclass
 class Session:
-    """`entry` is the job that runs or ran last, `waiting` are those behind it, `found` what is on disk."""
+    """`entry` is the job that runs or ran last, `waiting` are those behind it, `found` what is on disk,
+    `selected` the one whose details the list shows.
+    """
 
     entry: Entry | None = None
     waiting: list[Entry] = field(default_factory=list)
     found: list[FoundJob] = field(default_factory=list)
+    selected: Path | None = None
 
     @property
     def job(self) -> Job | None:
@@ -49,6 +53,10 @@ class Session:
     @property
     def status(self) -> JobStatus:
         return self.job.status if self.job is not None else JobStatus()
+
+    @property
+    def checkpoints(self) -> tuple[int, ...]:
+        return self.entry.checkpoints if self.entry is not None else ()
 
     @property
     def message(self) -> str:

@@ -122,6 +122,18 @@ class NEXTGENFACE_OT_forget_job(JobOperator, bpy.types.Operator):
         return {"FINISHED"}
 
 
+class NEXTGENFACE_OT_show_job(JobOperator, bpy.types.Operator):
+    """Show or hide what can be done with this job"""
+
+    bl_idname = "nextgenface.show_job"
+    bl_label = "Details"
+
+    def work(self, context: bpy.types.Context) -> set[str]:
+        now, folder = session.current(), Path(self.folder)
+        now.selected = None if now.selected == folder else folder
+        return {"FINISHED"}
+
+
 class NEXTGENFACE_OT_refresh_jobs(NextGenFaceOperator, bpy.types.Operator):
     """Look again which jobs are there"""
 
@@ -194,6 +206,7 @@ CLASSES = (
     NEXTGENFACE_OT_resume_job,
     NEXTGENFACE_OT_cancel_job,
     NEXTGENFACE_OT_forget_job,
+    NEXTGENFACE_OT_show_job,
     NEXTGENFACE_OT_refresh_jobs,
     NEXTGENFACE_OT_open_folder,
     NEXTGENFACE_OT_open_log,

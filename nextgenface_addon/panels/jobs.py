@@ -9,6 +9,7 @@ from .. import session
 from ..job_events import STATE_TITLES
 from ..job_list import FoundJob
 from .base import SidebarPanel
+from .outcome import draw_outcome
 
 MOST_SHOWN = 12
 
@@ -45,25 +46,24 @@ class NEXTGENFACE_PT_jobs(SidebarPanel, bpy.types.Panel):
 
 
 def draw_job(layout: bpy.types.UILayout, job: FoundJob) -> None:
-    """One line: how it stands, its name, and what can be done."""
-    folder = str(job.folder)
+    """One line: how it stands, its name, and what is done most; details below it when it is selected."""
+    now, folder = session.current(), str(job.folder)
+    shown = now.selected == job.folder
     row = layout.row(align=True)
+    arrow = "TRIA_DOWN" if shown else "TRIA_RIGHT"
+    row.operator("nextgenface.show_job", text="", icon=arrow, emboss=False).folder = folder
     title = f"{job.folder.name} ({iface_(STATE_TITLES[job.state])})"
     row.label(text=title, icon=ICONS[job.state], translate=False)
-    buttons = row.row(align=True)
-    buttons.alignment = "RIGHT"
-    if job.state in ("running", "created"):
-        if job.state == "created" and not session.current().is_busy(job.folder):
-            buttons.operator("nextgenface.resume_job", text="", icon="PLAY").folder = folder
-        else:
-            buttons.operator("nextgenface.cancel_job", text="", icon="CANCEL").folder = folder
-    elif job.state == "finished":
-        buttons.operator("nextgenface.import_job", text="", icon="IMPORT").folder = folder
+    if job.state == "running" or now.is_busy(job.folder):
+        row.operator("nextgenface.cancel_job", text="", icon="CANCEL").folder = folder
+        return
+    if job.state == "finished":
+        row.operator("nextgenface.import_job", text="", icon="IMPORT").folder = folder
     elif job.state != "broken":
-        buttons.operator("nextgenface.resume_job", text="", icon="PLAY").folder = folder
-    buttons.operator("nextgenface.open_folder", text="", icon="FILE_FOLDER").folder = folder
-    if job.state not in ("running",):
-        buttons.operator("nextgenface.forget_job", text="", icon="X").folder = folder
+        row.operator("nextgenface.resume_job", text="", icon="PLAY").folder = folder
+    row.operator("nextgenface.forget_job", text="", icon="X").folder = folder
+    if shown:
+        draw_outcome(layout.box(), job.folder, job.status, "", job.checkpoints)
 
 
 CLASSES = (NEXTGENFACE_PT_jobs,)

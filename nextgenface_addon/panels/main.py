@@ -6,10 +6,10 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface_
 
 from .. import session, tasks, thumbnails
-from ..job_events import JobStatus
 from ..jobs import Job
 from ..operators.presets import user_names
 from .base import SidebarPanel, paragraphs
+from .outcome import draw_outcome, draw_warnings
 
 SHIPPED = ("Default", "Harsh Light", "Fast Preview", "Quality")
 
@@ -160,81 +160,28 @@ def draw_run(layout: bpy.types.UILayout) -> None:
     job = now.job
     if job is None:
         return
+    box = layout.box()
     if now.running:
-        draw_progress(layout, job)
+        draw_progress(box, job)
     else:
-        draw_outcome(layout, job, now.message)
+        draw_outcome(box, job.folder, job.status, now.message, now.checkpoints)
 
 
 def draw_progress(layout: bpy.types.UILayout, job: Job) -> None:
     """Stage, step, time left, loss, live preview, Cancel."""
     status = job.status
-    box = layout.box()
     text = iface_("Stopping") if job.cancelling else status.text(iface_)
-    box.progress(factor=status.fraction, text=text)
-    row = box.row()
+    layout.progress(factor=status.fraction, text=text)
+    row = layout.row()
     row.label(text=job.title, translate=False)
     if status.loss is not None:
         value = iface_("noise {value}") if status.stage == "render" else iface_("loss {value}")
         row.label(text=value.format(value=f"{status.loss:.4g}"), translate=False)
     picture = thumbnails.live_icon(str(job.folder))
     if picture:
-        box.template_icon(icon_value=picture, scale=8.0)
-    draw_warnings(box, status)
-    box.operator("nextgenface.cancel", icon="CANCEL")
-
-
-def draw_warnings(layout: bpy.types.UILayout, status: JobStatus) -> None:
-    """The last warnings."""
-    for warning in status.warnings[-2:]:
-        paragraphs(layout, warning, icon="ERROR", most=3)
-
-
-def draw_outcome(layout: bpy.types.UILayout, job: Job, message: str) -> None:
-    """How the last job ended, in one sentence, and the buttons that help."""
-    status = job.status
-    box = layout.box()
-    if status.state == "finished":
-        box.label(text=job.title + ": " + status.text(iface_), icon="CHECKMARK", translate=False)
-        if message:
-            paragraphs(box, message, icon="INFO", most=3)
-        draw_warnings(box, status)
-        box.operator("nextgenface.import_job", icon="IMPORT", text="Import / Update").folder = str(job.folder)
-    else:
-        icon = "INFO" if status.state == "cancelled" else "ERROR"
-        paragraphs(box, f"{job.title}: {status.text(iface_)}", icon=icon, most=5)
-        draw_help(box, job, status)
-    row = box.row(align=True)
-    row.operator("nextgenface.open_folder", icon="FILE_FOLDER", text="Folder").folder = str(job.folder)
-    row.operator("nextgenface.open_log", icon="TEXT", text="Log").folder = str(job.folder)
-
-
-HELP = {
-    "JobError": "PREFERENCES",
-    "EnvironmentProblem": "PREFERENCES",
-    "ModelError": "PREFERENCES",
-    "NoFaceError": "FACES",
-    "MemoryError": "PREVIEW",
-}
-"""Which button helps, by the class of the solver's error."""
-
-
-def draw_help(layout: bpy.types.UILayout, job: Job, status: JobStatus) -> None:
-    """The buttons that help after a job that did not finish."""
-    folder = str(job.folder)
-    kind = HELP.get(status.kind, "")
-    if not kind and status.exit_code in (-9, 137):
-        kind = "PREVIEW"
-    if kind == "PREFERENCES" or "preferences" in status.error:
-        layout.operator("nextgenface.open_preferences", icon="PREFERENCES")
-    elif kind == "FACES":
-        layout.operator("nextgenface.find_faces", icon="VIEWZOOM")
-    elif kind == "PREVIEW":
-        layout.operator("nextgenface.apply_preset", text="Use Fast Preview").name = "Fast Preview"
-    if kind != "FACES":
-        layout.operator("nextgenface.resume_job", icon="PLAY").folder = folder
-    if status.state == "failed" and status.exit_code not in (2, None):
-        layout.operator("nextgenface.write_report", icon="GREASEPENCIL").folder = folder
+        layout.template_icon(icon_value=picture, scale=8.0)
+    draw_warnings(layout, status)
+    layout.operator("nextgenface.cancel", icon="CANCEL")
 
 
 CLASSES = (NEXTGENFACE_UL_photos, NEXTGENFACE_MT_photos, NEXTGENFACE_MT_presets, NEXTGENFACE_PT_main)

@@ -76,7 +76,9 @@ class Environment:
     def locks(self, version: str) -> list:
         """The lock files for one Python version."""
         own = REQUIREMENTS / (self.name + "-py" + version.replace(".", "") + ".txt")
-        return [own, REQUIREMENTS / "dev.txt"] if self.is_solver and self.place is None else [own]
+        # The checkout is tested, too: its solver gets the test tools and Dask.
+        checkout = self.is_solver and self.place is None
+        return [own, *(REQUIREMENTS / name for name in ("dev.txt", "cluster.txt") if checkout)]
 
 
 SOLVER = Environment("solver", ("3.11", "3.12", "3.13"), "torch, mitsuba, cv2, mediapipe", is_solver=True)

@@ -36,7 +36,9 @@ INSTALLER_TOOLS = [
     "system_libraries.py",
     "torch_build.py",
 ]
-UNWANTED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "*.egg-info", "bpy-*.txt", "dev.txt")
+UNWANTED = shutil.ignore_patterns(
+    "__pycache__", "*.pyc", ".*", "*.egg-info", "bpy-*.txt", "dev.txt", "cluster.txt"
+)
 NEEDED = ["__init__.py", "blender_manifest.toml", "nextgenface_addon/__init__.py", "solver/nextgenface/job.py"]
 LARGEST_MB = 60
 

@@ -1,6 +1,6 @@
 """`make lock`: resolves what pyproject.toml asks for anew and writes the locks in requirements/.
 
-    python3 tools/lock.py solver-py311 bpy-5.0-py311 …      (default: every lock whose Python is there)
+    python3 tools/lock.py solver-py311 bpy-5.0-py311 cluster …      (default: every lock whose Python is there)
 
 Each lock is what pip installs together in an empty environment. The versions of torch, bpy and the test
 tools are kept from the old lock: to move to others, edit the lock's line first. Takes minutes and downloads
@@ -18,6 +18,8 @@ from pathlib import Path
 import interpreters
 import torch_build
 from environments import REQUIREMENTS, ROOT, say
+
+OLDEST_PYTHON = "3.11"
 
 BELONGS_TO_CUDA = re.compile(r"^(nvidia-|cuda-|triton)")
 """Dependencies of one build of torch only; the set-up's own pip adds them where that build is chosen."""
@@ -61,16 +63,42 @@ def relock(lock: Path, python: Path) -> None:
     say(f"{lock.name}: {len(kept)} packages")
 
 
+def relock_cluster(python: Path) -> None:
+    """Write the lock of the extra [cluster] anew: what it needs beyond the solver's locks.
+
+    Made with the oldest Python, which needs the most; all of it installs on the newer ones.
+    """
+    lock = REQUIREMENTS / "cluster.txt"
+    head = [line for line in lock.read_text("utf-8").splitlines() if line.startswith("#")]
+    solvers = [names_in(path) for path in sorted(REQUIREMENTS.glob("solver-py3*.txt"))]
+    oldest = REQUIREMENTS / f"solver-py{OLDEST_PYTHON.replace('.', '')}.txt"
+    extra = re.search(r"^cluster = \[(.*)\]", (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert extra is not None, "pyproject.toml has no extra [cluster] on one line"
+    lines = freeze(python, [*re.findall(r'"(.+?)"', extra.group(1)), "-c", str(oldest)], "")
+    kept = [
+        line
+        for line in lines
+        if (name := line.split("==")[0].lower()) not in {"pip", "setuptools"}
+        and not all(name in solver for solver in solvers)
+    ]
+    lock.write_text("\n".join([*head, *kept]) + "\n", encoding="utf-8")
+    say(f"{lock.name}: {len(kept)} packages")
+
+
 def main(arguments: list) -> int:
     """Relock what was named, or everything; returns 0."""
-    locks = [REQUIREMENTS / (name + ".txt") for name in arguments] or sorted(REQUIREMENTS.glob("*-py3*.txt"))
+    locks = [REQUIREMENTS / (name + ".txt") for name in arguments]
+    locks = locks or [*sorted(REQUIREMENTS.glob("*-py3*.txt")), REQUIREMENTS / "cluster.txt"]
     for lock in locks:
-        digits = lock.stem.rsplit("-py", 1)[1]
-        found = interpreters.find([digits[0] + "." + digits[1:]])
+        _, named, digits = lock.stem.rpartition("-py")
+        version = digits[0] + "." + digits[1:] if named else OLDEST_PYTHON
+        found = interpreters.find([version])
         if found is None:
             say(f"{lock.name}: left out, its Python is not here")
-            continue
-        relock(lock, found[1])
+        elif named:
+            relock(lock, found[1])
+        else:
+            relock_cluster(found[1])
     return 0
 
 

@@ -59,6 +59,10 @@ def test_every_dependency_of_the_project_is_locked() -> None:
     assert {re.match(r"\w+", text).group() for text in project["optional-dependencies"]["dev"]} <= set(  # type: ignore[union-attr]
         pins("dev.txt")
     )
+    cluster = pins("cluster.txt")
+    assert "distributed" in cluster and "distributed" in project["optional-dependencies"]["cluster"][0]
+    for version in ("311", "312", "313"):
+        assert not set(cluster) & set(pins(f"solver-py{version}.txt")), "each package is pinned once"
 
 
 def test_one_version_everywhere() -> None:

@@ -100,6 +100,17 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="seed; the same seed gives the same result")
 
 
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """What every command that computes understands: options of the solve, and how much is said."""
+    add_config_options(parser)
+    add_output_options(parser)
+
+
+def user_path(text: str) -> Path:
+    """A path as a person types it: ~ is the home folder. For argparse's `type`."""
+    return Path(text).expanduser()
+
+
 def config_from(arguments: argparse.Namespace) -> Config:
     """The options that a command line asks for: file, then `--set`, then `--device`, `--seed`, `--face`."""
     config = Config()
@@ -126,6 +137,23 @@ def make_listener(arguments: argparse.Namespace, stop: StopFlag, *more: Listener
     else:
         main = BarListener()
     return Tee(main, stop.listener(), *more)
+
+
+@contextmanager
+def listening(arguments: argparse.Namespace) -> Iterator[Tee]:
+    """The listener that the command line asks for. Inside the block Ctrl-C makes it ask for a stop."""
+    stop = StopFlag()
+    with stop.installed():
+        listener = make_listener(arguments, stop)
+        try:
+            yield listener
+        finally:
+            listener.close()
+
+
+def run_with(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    """`run_command` for a command whose work takes its parsed arguments."""
+    return run_command(lambda: run(arguments), as_json=arguments.json)
 
 
 def run_command(work: Callable[[], int], *, as_json: bool = False) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from ..config import Config
 from ..errors import Cancelled, NextGenFaceError
@@ -13,14 +12,13 @@ from ..photos import list_photos
 from ..run import Request, reconstruct
 from .common import (
     EXIT_BUG,
-    StopFlag,
-    add_config_options,
-    add_output_options,
+    add_common_options,
     config_from,
+    listening,
     logged_to,
-    make_listener,
     report_result,
-    run_command,
+    run_with,
+    user_path,
 )
 
 
@@ -31,12 +29,16 @@ def build_parser() -> argparse.ArgumentParser:
         description="Reconstruct the face in a photo: shape, skin, pose, expression and light. "
         "The results go to OUTPUT/<photo name without extension>/.",
     )
-    parser.add_argument("--input", required=True, metavar="PATH", help="a photo, or a folder of photos")
     parser.add_argument(
-        "--output", default="./output", metavar="DIR", help="parent of the results (default: ./output)"
+        "--input", required=True, type=user_path, metavar="PATH", help="a photo, or a folder of photos"
     )
-    add_config_options(parser)
-    parser.add_argument("--checkpoint", metavar="FILE", help="go on from this checkpoint of the same photos")
+    parser.add_argument(
+        "--output", default="./output", type=user_path, metavar="DIR",
+        help="parent of the results (default: ./output)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--checkpoint", type=user_path, metavar="FILE", help="go on from this checkpoint of the same photos"
+    )
     parser.add_argument(
         "--sharedIdentity",
         action="store_true",
@@ -49,21 +51,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--face", type=int, metavar="N", help="1 = the largest face in the photo, 2 = the second largest, …"
     )
-    add_output_options(parser)
+    add_common_options(parser)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = build_parser().parse_args(arguments)
-    return run_command(lambda: run(options), as_json=options.json)
+    return run_with(run, options)
 
 
 def run(options: argparse.Namespace) -> int:
     """Reconstruct what the command line asks for."""
-    stop = StopFlag()
-    with stop.installed():
-        listener = make_listener(options, stop)
+    with listening(options) as listener:
         with logged_to(listener):
             config = config_from(options)
         requests = list(plan(options, config))
@@ -89,11 +89,9 @@ def run(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace, config: Config) -> Iterator[Request]:
     """One request per results folder: one for a photo or a person, else one for each photo."""
-    source = Path(options.input).expanduser()
+    source, output, checkpoint = options.input, options.output, options.checkpoint
     photos = list_photos(source)
-    checkpoint = Path(options.checkpoint).expanduser() if options.checkpoint else None
     skip = frozenset(stage for stage in (1, 2, 3) if getattr(options, f"skipStage{stage}"))
-    output = Path(options.output).expanduser()
     if options.sharedIdentity or source.is_file():
         name = source.stem if source.is_file() else source.absolute().name
         yield Request(photos, output / name, config, options.sharedIdentity, checkpoint, skip)

@@ -15,14 +15,13 @@ from ..events import Listener
 from ..files import atomic_path, prepare_output
 from ..images import write_png
 from .common import (
-    StopFlag,
-    add_config_options,
-    add_output_options,
+    add_common_options,
     check_stop,
     config_from,
+    listening,
     logged_to,
-    make_listener,
-    run_command,
+    run_with,
+    user_path,
 )
 
 
@@ -32,9 +31,13 @@ def build_parser() -> argparse.ArgumentParser:
         prog="nextgenface-replay",
         description="Turn a checkpoint's head to and fro in the light of its photo: PNGs and an animation.",
     )
-    parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="a .pickle, after any stage")
-    parser.add_argument("--input", metavar="CHECKPOINT", help="the same, as an option")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for frames and animation")
+    parser.add_argument(
+        "checkpoint", nargs="?", type=user_path, metavar="CHECKPOINT", help="a .pickle, after any stage"
+    )
+    parser.add_argument("--input", type=user_path, metavar="CHECKPOINT", help="the same, as an option")
+    parser.add_argument(
+        "--output", required=True, type=user_path, metavar="DIR", help="folder for frames and animation"
+    )
     parser.add_argument(
         "--photo", type=int, default=0, metavar="N", help="which photo of the checkpoint (default 0)"
     )
@@ -51,8 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--format", choices=("webp", "mp4", "png"), default="webp", help="animation, or png: frames only"
     )
-    add_config_options(parser)
-    add_output_options(parser)
+    add_common_options(parser)
     return parser
 
 
@@ -66,18 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         value = getattr(options, name)
         if value is not None and not low <= value <= high:
             parser.error(f"--{name} must be {low} to {high}")
-    return run_command(lambda: run(options), as_json=options.json)
+    return run_with(run, options)
 
 
 def run(options: argparse.Namespace) -> int:
     """Draw what the command line asks for."""
-    stop = StopFlag()
-    with stop.installed():
-        listener = make_listener(options, stop)
+    with listening(options) as listener:
         with logged_to(listener):
             frames = draw(options, listener)
         listener.close()
-        folder = Path(options.output)
+        folder = options.output
         if options.format != "png":
             path = folder / f"turntable_{options.photo}.{options.format}"
             write_animation(path, frames, options.fps)
@@ -94,8 +94,8 @@ def draw(options: argparse.Namespace, listener: Listener) -> list[NDArray[np.uin
     from ..export import checkpoint_config, open_state
     from ..turntable import single_photo, turntable
 
-    folder = prepare_output(Path(options.output))
-    checkpoint = load_checkpoint(Path(options.checkpoint or options.input).expanduser())
+    folder = prepare_output(options.output)
+    checkpoint = load_checkpoint(options.checkpoint or options.input)
     if not 0 <= options.photo < checkpoint.photo_count:
         raise CheckpointError(
             f"{checkpoint.path} holds {checkpoint.photo_count} photo(s); --photo {options.photo} is none."

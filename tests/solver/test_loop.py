@@ -115,3 +115,19 @@ def test_previews_come_at_their_frequency() -> None:
 
     assert shown(3) == [0, 3, 6]
     assert shown(0) == []
+
+
+def test_checkpoints_are_asked_for_in_time_and_before_a_stop() -> None:
+    kept: list[int] = []
+    done: list[int] = []
+
+    def step(i: int) -> float:
+        done.append(i)
+        return 1.0
+
+    stop = CancelWhen(lambda: len(done) == 3)
+    with pytest.raises(Cancelled):
+        run_steps("mesh", 10, step, lambda: 0, stop, first=5, total=15, save=kept.append)
+    assert kept == [8]
+    run_steps("mesh", 2, step, lambda: 0, NullListener(), first=8, save=kept.append, save_seconds=0.0)
+    assert kept == [8, 9, 10]

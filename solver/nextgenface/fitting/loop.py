@@ -45,6 +45,8 @@ def run_steps(
     preview_every: int = 0,
     first: int = 0,
     total: int | None = None,
+    save: Callable[[int], None] | None = None,
+    save_seconds: float = 60.0,
 ) -> Outcome[S]:
     """Run `step(i) -> loss` until it has converged or `cap` is reached.
 
@@ -52,14 +54,17 @@ def run_steps(
     picture, fewer parameters). Converged: over the last `patience` steps (0 = never) the mean loss fell by
     less than `tolerance` of itself. A loss that is not finite restores the best snapshot once; a second one
     raises `Diverged`. Raises `Cancelled` between steps when the listener says so. A loop that is one part of
-    a stage says which: progress counts from `first`, out of `total` (default `cap`) steps.
+    a stage says which: progress counts from `first`, out of `total` (default `cap`) steps. `save(done)` is
+    asked to keep a checkpoint every `save_seconds` and before `Cancelled`; `done` counts from `first`, too.
     """
-    start = time.monotonic()
+    start = saved = time.monotonic()
     losses: list[float] = []
     best, best_loss = snapshot(), math.inf
     rescued = converged = False
     for i in range(cap):
         if listener.cancelled():
+            if save is not None:
+                save(first + i)
             raise Cancelled(
                 f"Stopped in stage {stage} at step {first + i} of {cap if total is None else total}."
             )
@@ -82,6 +87,9 @@ def run_steps(
         listener.progress(stage, first + i + 1, cap if total is None else total, loss)
         if preview is not None and preview_every > 0 and i % preview_every == 0:
             preview(first + i)
+        if save is not None and time.monotonic() - saved >= save_seconds:
+            save(first + i + 1)
+            saved = time.monotonic()
         if patience and i >= settle + 2 * patience:
             now = sum(losses[-patience:]) / patience
             before = sum(losses[-2 * patience : -patience]) / patience

@@ -24,6 +24,9 @@ from .visibility import vertex_visibility
 F0_OF_LEVEL = 0.08
 """Normal-incidence reflectance of specular level 1 (Burley 2012); level 0.5 is F0 = 0.04."""
 
+LOWEST_COSINE = 0.03
+"""Between normal and view: at outlines interpolated normals look away from the camera."""
+
 CAMERA_TO_LIGHT = (1.0, -1.0, -1.0)
 """Diagonal that takes camera axes (y down, z forward) to the light frame (y up, z to the viewer)."""
 
@@ -109,13 +112,13 @@ def trace_transfer(
 
 
 @lru_cache(maxsize=2)
-def _directional_albedo_table(size: int = 24, samples: int = 512) -> Tensor:
+def directional_albedo_table(size: int = 24, samples: int = 512) -> Tensor:
     """GGX reflectance for F0 = 1 - and its Schlick complement - over (roughness, cos view): (2, 1, S, S).
 
     Split-sum integration over visible half vectors (Karis 2013): reflectance = F0 A + B.
     """
     roughness = torch.linspace(0.05, 1.0, size)[:, None, None]
-    cos_view = torch.linspace(0.03, 1.0, size)[None, :, None]
+    cos_view = torch.linspace(LOWEST_COSINE, 1.0, size)[None, :, None]
     i = torch.arange(samples)
     u = (i + 0.5) / samples
     phi = 2 * torch.pi * ((i * 0.6180339887) % 1.0)
@@ -136,8 +139,9 @@ def _directional_albedo_table(size: int = 24, samples: int = 512) -> Tensor:
 
 def specular_reflectance(level: Tensor, roughness: Tensor, cos_view: Tensor) -> Tensor:
     """Share of light a Principled specular lobe reflects (N,): level, roughness, cos(view) all (N,)."""
-    table = _directional_albedo_table().to(level)
-    grid = torch.stack([(cos_view - 0.03) / 0.97, (roughness - 0.05) / 0.95], -1) * 2 - 1
+    table = directional_albedo_table().to(level)
+    across = (cos_view - LOWEST_COSINE) / (1 - LOWEST_COSINE)
+    grid = torch.stack([across, (roughness - 0.05) / 0.95], -1) * 2 - 1
     grid = grid.expand(2, *grid.shape)[:, :, None]
     ab = tf.grid_sample(table, grid, align_corners=True, padding_mode="border")
     a, b = ab[0, 0, :, 0], ab[1, 0, :, 0]
@@ -217,13 +221,13 @@ def shade_vertices(
     direct = diffuse_factors(n, transfer) @ radiance
     bounced = direct * (1 + bounce_gain(colour[used], transfer))
     glossy = glossy_factors(n, view, roughness[used], transfer) @ radiance
-    cos_view = (n * view).sum(1).clamp(min=0.03)
+    cos_view = (n * view).sum(1).clamp(min=LOWEST_COSINE)
     count = len(camera_vertices)
     zeros = torch.zeros(count, 3).to(camera_vertices)
     return Shading(
         zeros.index_copy(0, used, bounced),
         zeros.index_copy(0, used, glossy),
-        torch.full((count,), 0.03).to(camera_vertices).index_copy(0, used, cos_view),
+        torch.full((count,), LOWEST_COSINE).to(camera_vertices).index_copy(0, used, cos_view),
     )
 
 

@@ -177,10 +177,10 @@ def _render_lit(
             )  # fmt: skip
             break
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             scene = None
-            _release_memory()
+            release_memory()
             if wavefront > _SMALLEST_WAVEFRONT:
                 wavefront = max(wavefront // 4, _SMALLEST_WAVEFRONT)
                 warnings.append(f"Out of memory: rendering again in passes of {wavefront} samples.")
@@ -316,7 +316,7 @@ def _relative_noise(halves: NDArray[np.float64]) -> float:
     return float(0.5 * np.sqrt((difference**2).mean()) / mean)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception of Dr.Jit or the allocator means that memory ran out."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(
@@ -325,7 +325,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _release_memory() -> None:
+def release_memory() -> None:
     """Give freed arrays back to the system before trying again."""
     import gc
 

@@ -57,6 +57,16 @@ def differences(path: Path) -> dict[str, Value]:
     }
 
 
+def values_of(name: str, assets: Path, own: UserPresets) -> dict[str, Value]:
+    """The values of a preset; the user's own wins over one that comes with the add-on. Raises PresetError."""
+    if name in own.names():
+        return own.read(name)
+    known = shipped(assets)
+    if name not in known:
+        raise PresetError(f"There is no preset '{name}'. Choose one of {', '.join([*known, *own.names()])}.")
+    return known[name]
+
+
 def checked(values: Mapping[str, object], source: str) -> dict[str, Value]:
     """Values in their options' types. Options that are not known are left out. Raises PresetError."""
     result: dict[str, Value] = {}

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import bpy
 
-from . import driver, preferences, properties, session, tasks, thumbnails
+from . import cli, driver, preferences, properties, session, tasks, thumbnails
 from .operators import animation as animation_operators
 from .operators import environment, faces, import_result, jobs, photo_view, photos, presets, relight, run
 from .panels import animation, main, results, settings
@@ -37,6 +37,7 @@ MODULES: tuple[ModuleType, ...] = (
     results,
     animation,
     driver,
+    cli,
 )
 
 CLASSES: tuple[type, ...] = tuple(cls for module in MODULES for cls in module.CLASSES)

@@ -18,7 +18,7 @@ from mathutils import Matrix, Vector
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from nextgenface_addon import batch
+from nextgenface_addon import headless
 
 HEIGHT = 480  # pixels of a close-up
 SHAPE = 0.85  # width / height
@@ -58,7 +58,7 @@ def main(blend: Path, folder: Path) -> None:
     scene = bpy.context.scene
     camera = scene.camera
     head = camera.parent
-    batch.prepare_cycles(SAMPLES)
+    headless.prepare_cycles(SAMPLES)
     left, right, bottom, top = frame_of_head(scene, head)
     scene.render.use_border = scene.render.use_crop_to_border = True
     scene.render.border_min_x, scene.render.border_max_x = left, right
@@ -69,7 +69,7 @@ def main(blend: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     frame = {"left": left, "right": right, "top": 1 - top, "bottom": 1 - bottom}
     (folder / "frame.json").write_text(json.dumps(frame), encoding="utf-8")
-    batch.render(folder / "photo.png", camera.name)
+    headless.render(folder / "photo.png", camera.name)
 
     # The camera hangs on the head: let go of it before the head turns.
     place = camera.matrix_world.copy()
@@ -80,10 +80,10 @@ def main(blend: Path, folder: Path) -> None:
     head.matrix_world = (
         Matrix.Translation(middle) @ Matrix.Rotation(TURN, 4, "Z") @ Matrix.Translation(-middle) @ at_rest
     )
-    batch.render(folder / "turned.png", camera.name)
+    headless.render(folder / "turned.png", camera.name)
     head.matrix_world = at_rest
     turn_light(scene.world, LIGHT_TURN)
-    batch.render(folder / "relit.png", camera.name)
+    headless.render(folder / "relit.png", camera.name)
 
 
 if __name__ == "__main__":

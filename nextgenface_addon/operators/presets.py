@@ -3,10 +3,8 @@
 # mypy: disable-error-code="valid-type"
 
 import bpy
-from bpy.app.translations import pgettext_rpt as rpt_
 
-from ..options import Value
-from ..presets import PresetError, UserPresets, shipped
+from ..presets import UserPresets, values_of
 from ..solver_python import package_root
 from ..user_folders import user_folder
 from .base import NextGenFaceOperator
@@ -29,16 +27,6 @@ def refresh() -> None:
     _user_names[:] = user_presets().names()
 
 
-def values_of(name: str) -> dict[str, Value]:
-    """The values of a preset; the user's own wins over one that comes with the add-on. Raises PresetError."""
-    if name in user_presets().names():
-        return user_presets().read(name)
-    known = shipped(package_root() / "assets")
-    if name not in known:
-        raise PresetError(rpt_("There is no preset {name}.").format(name=name))
-    return known[name]
-
-
 class NEXTGENFACE_OT_apply_preset(NextGenFaceOperator, bpy.types.Operator):
     """Set all options to this preset's values"""
 
@@ -50,7 +38,7 @@ class NEXTGENFACE_OT_apply_preset(NextGenFaceOperator, bpy.types.Operator):
 
     def work(self, context: bpy.types.Context) -> set[str]:
         settings = context.scene.nextgenface
-        settings.options.apply(values_of(self.name))
+        settings.options.apply(values_of(self.name, package_root() / "assets", user_presets()))
         settings.preset = self.name
         return {"FINISHED"}
 

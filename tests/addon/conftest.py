@@ -24,6 +24,17 @@ def bpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which is the current one, with the add-on's own files in it as well."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("NEXTGENFACE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("NEXTGENFACE_PYTHON", raising=False)
+    return folder
+
+
+@pytest.fixture
 def results(tmp_path: Path) -> Path:
     """A synthetic results folder with one photo, under a path that is not plain ASCII."""
     from synthetic import Folder

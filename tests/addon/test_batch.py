@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from synthetic import Folder
@@ -110,13 +111,17 @@ def test_import_only(tmp_path: Path, results: Path) -> None:
         ),
     ],
 )
-def test_mistakes_exit_with_2_and_a_sentence(tmp_path: Path, arguments: list[str], message: str) -> None:
-    pytest.importorskip("bpy")
+def test_mistakes_exit_with_2_and_a_sentence(
+    bpy: Any, in_folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    from nextgenface_addon.headless import main
+
     if "x.png" in arguments:
-        (tmp_path / "x.png").write_bytes(b"")
-    done = batch(*arguments, cwd=tmp_path)
-    assert done.returncode == 2 and message in done.stderr, done.stderr
-    assert "Traceback" not in done.stderr and not (tmp_path / "a.blend").exists()
+        (in_folder / "x.png").write_bytes(b"")
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said
+    assert not (in_folder / "a.blend").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

@@ -13,13 +13,13 @@ def render(bpy: Any, folder: Path, out: Path, *, show_world: bool, samples: int 
     """Import into an empty scene and render through the scene's view settings; (h, w, 4) as stored, y
     down.
     """
-    from nextgenface_addon import batch
+    from nextgenface_addon import headless
     from nextgenface_addon.scene.importer import ImportOptions, import_result
 
     bpy.ops.wm.read_factory_settings(use_empty=True)
     report = import_result(None, folder, ImportOptions(takeover="ALWAYS", show_world=show_world))
-    batch.prepare_cycles(samples, denoise=False)  # the denoiser smears the edges of so small a picture
-    batch.render(out, report.cameras[0])
+    headless.prepare_cycles(samples, denoise=False)  # the denoiser smears the edges of so small a picture
+    headless.render(out, report.cameras[0])
     image = bpy.data.images.load(str(out))
     values = np.array(image.pixels).reshape(image.size[1], image.size[0], 4)[::-1]
     bpy.data.images.remove(image)

@@ -1,6 +1,6 @@
 """Cameras and pictures: calibrated views of any object, and the crop around a face that is fitted."""
 
-from .camera import Camera, Crop
+from .camera import BlenderCamera, Camera, Crop
 from .face import (
     SIGMA_GUESS,
     FaceView,
@@ -15,6 +15,7 @@ from .viewset import Bounds, Normalisation, Sampling, View, ViewSet
 
 __all__ = [
     "SIGMA_GUESS",
+    "BlenderCamera",
     "Bounds",
     "Camera",
     "Crop",

@@ -10,6 +10,32 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+MODEL_TO_BLENDER = np.array(((1.0, 0, 0), (0, 0, -1.0), (0, 1.0, 0)))
+"""Axes of model space in Blender's world (docs/conventions.md); lengths become metres."""
+
+_FLIP = np.diag((1.0, -1.0, -1.0))  # OpenCV's camera axes to Blender's and OpenGL's: y up, z backward
+
+_METRES = 0.001
+
+
+@dataclass(frozen=True)
+class BlenderCamera:
+    """What Blender says about a camera and the picture it renders.
+
+    `matrix_world` (4, 4) without scale, lengths in metres; `lens` and `sensor_width` in mm, for a horizontal
+    sensor fit; `shift_x`, `shift_y` in units of the picture's width; `aspect` the ratio
+    pixel height / pixel width.
+    """
+
+    matrix_world: NDArray[np.float64]
+    lens: float
+    sensor_width: float
+    shift_x: float
+    shift_y: float
+    aspect: float
+    width: int
+    height: int
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -33,6 +59,35 @@ class Camera:
         in_camera = np.asarray(points, dtype=np.float64) @ self.R.T + self.t
         homogeneous = in_camera @ self.K.T
         return homogeneous[:, :2] / homogeneous[:, 2:], in_camera[:, 2]
+
+    @staticmethod
+    def from_blender(seen: BlenderCamera) -> Camera:
+        """The camera in model space (mm) of a camera in Blender's world (m)."""
+        turn = np.asarray(seen.matrix_world, dtype=np.float64)
+        turn, place = turn[:3, :3], turn[:3, 3]
+        R = _FLIP @ turn.T @ MODEL_TO_BLENDER
+        fx = seen.lens / seen.sensor_width * seen.width
+        cx = seen.width / 2 - seen.shift_x * seen.width
+        cy = seen.height / 2 + seen.shift_y * seen.width / seen.aspect
+        K = np.array(((fx, 0, cx), (0, fx / seen.aspect, cy), (0, 0, 1.0)))
+        return Camera(K, R, -_FLIP @ turn.T @ place / _METRES, seen.width, seen.height)
+
+    def to_blender(self, sensor_width: float = 36.0) -> BlenderCamera:
+        """The same camera as Blender describes it; skew, which Blender does not know, is left out."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = MODEL_TO_BLENDER @ self.R.T @ _FLIP
+        matrix[:3, 3] = MODEL_TO_BLENDER @ self.centre * _METRES
+        fx, fy, aspect = self.K[0, 0], self.K[1, 1], self.K[0, 0] / self.K[1, 1]
+        return BlenderCamera(
+            matrix,
+            fx * sensor_width / self.width,
+            sensor_width,
+            (self.width / 2 - self.K[0, 2]) / self.width,
+            (self.K[1, 2] - self.height / 2) * fx / fy / self.width,
+            aspect,
+            self.width,
+            self.height,
+        )
 
     @property
     def centre(self) -> NDArray[np.float64]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch.nn.functional import adaptive_avg_pool2d
 
 from ..errors import NextGenFaceError
 from .camera import Camera
@@ -38,6 +40,26 @@ class View:
                     f"View {self.name}: the {what} has {array.shape[1]} x {array.shape[0]} pixels, its "
                     f"camera {expected[1]} x {expected[0]}. Give the camera of exactly this picture."
                 )
+
+    def scaled(self, factor: float) -> View:
+        """The view at `factor` times its resolution (at most 1): areas are averaged, colours by the mask, so
+        that nothing from outside it bleeds in."""
+        camera = self.camera.scaled(factor)
+        size = (camera.height, camera.width)
+        if size == self.image.shape[:2]:
+            return replace(self, camera=camera)
+        if self.mask is None:
+            return View(self.name, _area_mean(self.image, size), camera, None, self.exposure)
+        weight = _area_mean(self.mask[..., None], size)
+        plain, inside = _area_mean(self.image, size), _area_mean(self.image * self.mask[..., None], size)
+        image = np.where(weight > 1e-3, inside / np.maximum(weight, 1e-3), plain)
+        return View(self.name, image, camera, weight[..., 0], self.exposure)
+
+
+def _area_mean(array: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """(H, W, C) -> (*size, C), each pixel the mean of the area it covers."""
+    planes = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32))
+    return np.ascontiguousarray(adaptive_avg_pool2d(planes, size).numpy().transpose(1, 2, 0))
 
 
 @dataclass(frozen=True)
@@ -142,6 +164,10 @@ class ViewSet:
         way = Normalisation(self.bounds.centre, 2.0 / float(self.bounds.size.max()))
         box = Bounds(way.apply(self.bounds.low), way.apply(self.bounds.high))
         return ViewSet(tuple(replace(v, camera=way.camera(v.camera)) for v in self.views), box), way
+
+    def scaled(self, factor: float) -> ViewSet:
+        """All views at `factor` times their resolution (at most 1)."""
+        return ViewSet(tuple(view.scaled(factor) for view in self.views), self.bounds)
 
     def split(self, held_out: Sequence[str]) -> tuple[ViewSet, ViewSet]:
         """(views to learn from, views to test with); `held_out` names the latter. Raises NextGenFaceError."""

@@ -1,0 +1,283 @@
+"""Training of a Gaussian head: one picture a step in the shared loop, growing in points and resolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...events import Listener
+from ...fitting.loop import Outcome, run_steps
+from ...views import Bounds, Camera, ViewSet
+from .cameras import CameraRig
+from .density import (
+    Limits,
+    Pull,
+    exchange,
+    grown,
+    make_optimizer,
+    reset_opacity,
+    worth_keeping,
+)
+from .losses import opacity_regularization, photometric_loss, scale_regularization, spatial_regularization
+from .options import Options
+from .pictures import Target, make_target, widths
+from .rendering import render
+from .splats import Splats
+
+STAGE = "gaussians"
+COARSE = ((0.4, 1),)
+"""(part of the steps, halvings of the resolution) that come before the full resolution."""
+GROWTH_START = 0.06
+SMALLEST_PIXELS = 0.25
+RESET_OPACITY = 0.1
+PREVIEW_EVERY = 25
+CAMERA_SHIFT = 0.5
+"""A camera's shift learns at `cameraRate` times this times half the box, so that it moves a picture about as
+much as its turn does."""
+
+
+@dataclass
+class Snapshot:
+    """A state of the training that is worth going back to."""
+
+    splats: Splats
+    rig: dict[str, Tensor]
+
+
+class Training:
+    """The state of one training: Gaussians, cameras, optimisers, schedule.
+
+    `views` are learned from. `splats` are taken over and changed. `pixel` (mm): what one pixel of the full
+    resolution covers on the object.
+    """
+
+    def __init__(
+        self, views: ViewSet, splats: Splats, box: Bounds, options: Options, device: str, *, learn_cameras: bool
+    ) -> None:
+        self.views = views
+        self.options = options
+        self.device = torch.device(device)
+        self.splats = splats
+        middle = torch.as_tensor(box.centre, dtype=torch.float32, device=device)
+        self.half = float(box.size.max()) / 2
+        self.middle = middle
+        self.rig = CameraRig(views.cameras, middle, learn=learn_cameras)
+        self.pixel = pixel_size(views, box, options.resolution)
+        room = 0.05 * float(box.size.max())
+        self.limits = Limits(
+            low=torch.as_tensor(box.low - room, dtype=torch.float32, device=device),
+            high=torch.as_tensor(box.high + room, dtype=torch.float32, device=device),
+            smallest=SMALLEST_PIXELS * self.pixel,
+            largest=options.largestPixels * self.pixel,
+            split_above=1.5 * self.pixel,
+            least_opacity=options.pruneOpacity,
+        )
+        self.rates = {
+            "positions": options.positionRate * self.half,
+            "log_scales": options.scaleRate,
+            "rotations": options.rotationRate,
+            "opacity_logits": options.opacityRate,
+            "sh": options.colourRate,
+        }
+        self.optimizer = make_optimizer(splats, self.rates)
+        self.camera_optimizer = self._make_camera_optimizer() if learn_cameras else None
+        self.pull = Pull(len(splats), self.device)
+        self.random = torch.Generator().manual_seed(options.seed)
+        self.order = views.batches(1, "sequential_shuffled", seed=options.seed)
+        self.latest = torch.full((len(views),), math.nan)
+        self.done = 0
+        self._targets: dict[tuple[int, int], Target] = {}
+
+    def _make_camera_optimizer(self) -> torch.optim.Adam:
+        rate = self.options.cameraRate
+        rates = {"turn": rate, "shift": rate * self.half * CAMERA_SHIFT, "log_focal": rate}
+        return torch.optim.Adam(
+            [{"params": [value], "lr": rates[name], "name": name} for name, value in self.rig.tensors().items()],
+            lr=0.0,
+        )
+
+    def run(self, listener: Listener, keep: Callable[[Training], None] | None = None) -> Outcome[Snapshot]:
+        """Train from `done` to the end; the best state is put back into `splats` and `rig`.
+
+        `keep` is called after every step (to write checkpoints when it wants to). Raises Cancelled.
+        """
+        steps, first = self.options.steps, self.done
+
+        def step(index: int) -> float:
+            loss = self.step()
+            if keep is not None:
+                keep(self)
+            return loss
+
+        def preview(index: int) -> None:
+            listener.preview(STAGE, index, self.picture)
+
+        outcome = run_steps(
+            STAGE,
+            steps - first,
+            step,
+            self.snapshot,
+            listener,
+            restore=self.restore,
+            settle=max(0, int(0.9 * steps) - first),
+            preview=preview,
+            preview_every=PREVIEW_EVERY,
+            first=first,
+            total=steps,
+        )
+        self.restore(outcome.best)
+        return outcome
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the present state."""
+        return Snapshot(self.splats.detached(), {k: v.detach().clone() for k, v in self.rig.tensors().items()})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a state; the optimisers start afresh."""
+        self.splats = snapshot.splats.detached()
+        self.optimizer = make_optimizer(self.splats, self.rates)
+        self.rig.set_tensors(snapshot.rig)
+        if self.rig.learn:
+            self.camera_optimizer = self._make_camera_optimizer()
+        self.pull = Pull(len(self.splats), self.device)
+
+    # ---- one step -------------------------------------------------------------------------------------
+
+    def step(self) -> float:
+        """Learn from one picture; returns the mean of the latest losses of all pictures."""
+        options, number = self.options, self.done
+        progress = number / options.steps
+        self._set_rates(progress)
+        index = next(self.order)[0]
+        target = self._target(index, self.level(progress))
+        camera = target.cut(self.rig.pinhole(index, target.width))
+        background = torch.zeros(3, device=self.device)
+        if target.mask is not None and options.randomBackground == "yes":
+            background = torch.rand(3, generator=self.random).to(self.device)
+        degree = min(options.shDegree, int(progress * 2 * (options.shDegree + 1)))
+        seen = render(self.splats, camera, background, degree=degree, engine=self._engine())
+        loss = photometric_loss(seen.image, target.over(background), options.l1Weight, options.ssimWeight)
+        total = loss + self._regularisers()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.camera_optimizer is not None:
+            self.camera_optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            return math.nan
+        self.pull.add(seen)
+        self.optimizer.step()
+        if self.camera_optimizer is not None and progress >= options.cameraStart:
+            self.camera_optimizer.step()
+            self.rig.hold()
+        with torch.no_grad():
+            self.splats.log_scales.clamp_(math.log(self.limits.smallest), math.log(self.limits.largest))
+        self.done += 1
+        self._change_density()
+        self.latest[index] = value
+        return float(self.latest.nanmean())
+
+    def level(self, progress: float) -> int:
+        """How often the full resolution is halved at this part of the training."""
+        return next((halvings for until, halvings in COARSE if progress < until), 0)
+
+    def room(self, progress: float) -> int:
+        """How many Gaussians there may be at this part of the training."""
+        options = self.options
+        grown_by = (progress - GROWTH_START) / max(options.densifyUntil - GROWTH_START, 1e-6)
+        share = min(max(grown_by, 0.0), 1.0)
+        return round(options.initialPoints + share * (options.maxPoints - options.initialPoints))
+
+    def _engine(self) -> Any:
+        return self.options.engine
+
+    def _target(self, index: int, level: int) -> Target:
+        if (index, level) not in self._targets:
+            width = widths(self.views, self.options.resolution, level)[index]
+            self._targets[index, level] = make_target(self.views[index], width, self.device)
+        return self._targets[index, level]
+
+    def _set_rates(self, progress: float) -> None:
+        factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rates[group["name"]] * factor
+        if self.camera_optimizer is not None:
+            options = self.options
+            late = (progress - options.cameraStart) / max(1 - options.cameraStart, 1e-6)
+            factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(max(late, 0.0), 1.0)))
+            rates = (options.cameraRate, options.cameraRate * self.half * CAMERA_SHIFT, options.cameraRate)
+            for group, rate in zip(self.camera_optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+
+    def _regularisers(self) -> Tensor:
+        options, splats = self.options, self.splats
+        total = splats.positions.new_zeros(())
+        if options.opacityWeight:
+            total = total + options.opacityWeight * opacity_regularization(splats.opacities)
+        if options.scaleWeight:
+            sizes = splats.scales / self.pixel
+            total = total + options.scaleWeight * scale_regularization(
+                sizes, 2 * SMALLEST_PIXELS, 0.7 * options.largestPixels
+            )
+        if options.spatialWeight:
+            away = (splats.positions - self.middle) / self.half * 100
+            total = total + options.spatialWeight * spatial_regularization(away, 100 * math.sqrt(3))
+        return total
+
+    def _change_density(self) -> None:
+        options, progress = self.options, self.done / self.options.steps
+        if options.opacityReset and self.done % options.opacityReset == 0 and progress < options.densifyUntil:
+            reset_opacity(self.optimizer, self.splats, RESET_OPACITY)
+        if self.done % options.densifyEvery or self.done == options.steps:
+            return
+        with torch.no_grad():
+            room = self.room(progress) - len(self.splats)
+            if GROWTH_START <= progress <= options.densifyUntil and room > 0:
+                more, rows, fresh = grown(self.splats, self.pull.mean(), room, self.limits, self.random)
+                self.splats = more
+                exchange(self.optimizer, self.splats, rows, fresh)
+            keep = worth_keeping(self.splats, self.limits)
+            if not keep.all() and keep.any():
+                self.splats = self.splats.take(keep)
+                exchange(self.optimizer, self.splats, torch.nonzero(keep)[:, 0])
+        self.pull = Pull(len(self.splats), self.device)
+
+    # ---- pictures -------------------------------------------------------------------------------------
+
+    def draw(self, camera: Camera, background: float = 0.0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What a camera sees: (H, W, 3) sRGB code values over grey `background`, (H, W) alpha."""
+        from .rendering import Pinhole
+
+        with torch.no_grad():
+            pinhole = Pinhole.of(camera, self.device)
+            grey = torch.full((3,), background, device=self.device)
+            seen = render(self.splats, pinhole, grey, degree=self.options.shDegree, engine=self._engine())
+        return seen.image.clamp(0, 1).cpu().numpy(), seen.alpha.cpu().numpy()
+
+    def picture(self) -> NDArray[np.uint8]:
+        """A preview: the first picture beside its rendering, (H, 2 W, 3) sRGB."""
+        target = self._target(0, 0)
+        camera = target.cut(self.rig.pinhole(0, target.width))
+        with torch.no_grad():
+            black = torch.zeros(3, device=self.device)
+            seen = render(self.splats, camera, black, degree=self.options.shDegree, engine=self._engine())
+            both = torch.cat([target.over(black), seen.image], 1).clamp(0, 1)
+        return np.asarray((both * 255).round().byte().cpu().numpy())
+
+
+def pixel_size(views: ViewSet, box: Bounds, resolution: int) -> float:
+    """Length (mm) at the middle of the box that one pixel covers, on average over the views."""
+    sizes = []
+    for view in views:
+        camera = view.camera
+        _, depth = camera.project(box.centre[None])
+        factor = min(1.0, resolution / max(camera.width, camera.height))
+        sizes.append(max(float(depth[0]), 1e-6) / (camera.K[0, 0] * factor))
+    return float(np.mean(sizes))

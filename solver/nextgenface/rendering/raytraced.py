@@ -7,8 +7,8 @@ Each hit draws one direction from the light and one from the skin, weighted by t
 are held fixed, too, because derivatives of where samples go only add noise. What rays found is kept for the
 backward pass, so nothing is traced twice.
 
-Outlines of the face and moving shadows carry no gradient here: for the outline see `rendering.silhouette`;
-what shadows leave is measured in docs/rendering.md.
+Outlines have gradients when they are asked for (`rendering.silhouette`, far cheaper than tracing them).
+Moving shadows have none; docs/rendering.md says what that costs.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from .deferred import Pose
 from .light import lobe_weights
 from .mitsuba_scene import Geometry, build_mesh, build_scene, matte_bsdf, mitsuba
 from .pathtracer import is_out_of_memory, release_memory
+from .raster import rasterize
 from .raypass import LIGHT_ROWS, RayPass
 from .sh import equirect_directions, solid_angles
+from .silhouette import Edges, find_outline
 from .skin_lobes import albedo_texture
 
 log = logging.getLogger(__name__)
@@ -76,7 +78,7 @@ class RayTracer:
             )
         self.bounces, self.wavefront, self.scale = max(1, int(bounces)), int(wavefront), 1.0
         corners = np.ascontiguousarray(faces.detach().cpu().numpy(), np.uint32)
-        count = int(corners.max()) + 1
+        self._count = count = int(corners.max()) + 1 if uv is None else len(uv)
         flat = np.zeros((count, 3), np.float32)
         mesh = build_mesh(Geometry(flat, corners, np.zeros((count, 2)), np.ones((count, 3))), matte_bsdf(0.5))
         self.scene = build_scene(mesh, None)
@@ -93,12 +95,20 @@ class RayTracer:
     # ---- drawing --------------------------------------------------------------------------------------
 
     def picture(
-        self, frame: Frame, size: tuple[int, int], *, samples: int, seed: int, where: Tensor | None = None
+        self,
+        frame: Frame,
+        size: tuple[int, int],
+        *,
+        samples: int,
+        seed: int,
+        where: Tensor | None = None,
+        edges: Edges | None = None,
     ) -> Tensor:
         """Linear premultiplied radiance and coverage (H, W, 4), `samples` rays per pixel.
 
         `size` (height, width). `where` (H, W) bool: pixels that are drawn, the others stay 0 (all that the
-        mesh's bounding box covers, when left out). The same seed gives the same noise.
+        mesh's bounding box covers, when left out). The same seed gives the same noise. With `edges` of the
+        mesh the picture also has the gradients of its outlines, against whatever is put behind it.
         """
         height, width = size
         if where is None:
@@ -110,7 +120,8 @@ class RayTracer:
                 values = self.radiance(
                     frame, pixel, -(-width // block), samples=samples, seed=seed, footprint=block
                 )
-                return _spread(values, pixel, size, block) * where[..., None]
+                picture = _spread(values, pixel, size, block) * where[..., None]
+                return picture if edges is None else picture + _outline_gradient(frame, picture, edges)
             except (RuntimeError, MemoryError) as error:
                 if not self.relieve(error):
                     raise
@@ -143,6 +154,7 @@ class RayTracer:
 
         `footprint`: side of a pixel, for pictures at a fraction of the resolution.
         """
+        self._check(frame)
         self._place(frame.vertices)
         light = (self._lobes.to(frame.light) @ frame.light).view(LIGHT_ROWS, 2 * LIGHT_ROWS, 3)
         # Texels repeat beyond the poles; around the horizon the lookup wraps.
@@ -162,6 +174,20 @@ class RayTracer:
 
     # ---- inside ---------------------------------------------------------------------------------------
 
+    def _check(self, frame: Frame) -> None:
+        """Rays must not read beyond the end of an array. Raises ValueError."""
+        maps = frame.skin.dim() == 3
+        wanted = {
+            "vertices": (frame.vertices, (self._count, 3)),
+            "normals": (frame.normals, (self._count, 3)),
+            "skin": (frame.skin, (*frame.skin.shape[:2], 5) if maps else (self._count, 5)),
+        }
+        for name, (tensor, shape) in wanted.items():
+            if tuple(tensor.shape) != shape:
+                raise ValueError(f"Frame.{name} has the shape {tuple(tensor.shape)}, not {shape}")
+        if maps and self.uv is None:
+            raise ValueError("Frame.skin are maps, and this mesh was given without uv")
+
     def _place(self, vertices: Tensor) -> None:
         """Move Mitsuba's mesh, when it has moved."""
         now = vertices.detach()
@@ -177,6 +203,18 @@ class RayTracer:
         even = self._solid.to(light) / (4 * math.pi)
         share = brightness / brightness.sum().clamp(min=1e-12)
         return torch.where(brightness.sum() > 0, (1 - _UNIFORM_SHARE) * share + _UNIFORM_SHARE * even, even)
+
+
+def _outline_gradient(frame: Frame, picture: Tensor, edges: Edges) -> Tensor:
+    """Zero everywhere (H, W, 4), with the gradients of the outlines in `picture`."""
+    height, width = picture.shape[:2]
+    screen, depth = frame.pose.screen(frame.vertices), frame.vertices[:, 2]
+    fragments = rasterize(screen.detach(), depth.detach(), edges.faces, height, width)
+    outline = find_outline(fragments, screen, depth, edges)
+    seen = picture.detach().reshape(-1, 4)[fragments.pixel]
+    whole = seen / seen[:, 3:].clamp(min=0.25)  # what the pixel would show if it were covered
+    blended = outline.blend(fragments.picture(whole))
+    return blended - blended.detach()
 
 
 def _bounding_box(frame: Frame, size: tuple[int, int]) -> Tensor:

@@ -20,8 +20,8 @@ RESULT_FILE = "result.json"
 STAGE_TITLES = {name: title for method in METHODS for name, title in method.stages}
 FACE_STAGES = tuple(name for name, _ in METHODS[0].stages)
 
-# A flood of events must not hold up Blender's window: this much is read and parsed in about 10 ms.
-MAX_BYTES_PER_POLL = 1 << 17
+# A flood of events must not hold up Blender's window: this much is read and parsed in a few ms.
+MAX_BYTES_PER_POLL = 1 << 16
 LONGEST_LINE = 1 << 20
 
 
@@ -132,7 +132,7 @@ class EventReader:
                 continue
             try:
                 event = json.loads(line)
-            except ValueError:  # also covers bytes that are not UTF-8
+            except (ValueError, RecursionError):  # also bytes that are not UTF-8
                 self.bad_lines += 1
                 continue
             if isinstance(event, dict) and isinstance(event.get("event"), str):

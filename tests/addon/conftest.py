@@ -4,6 +4,7 @@ module.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,22 @@ def bpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     module.ops.wm.read_factory_settings(use_empty=False)
     yield module
     module.ops.wm.read_factory_settings(use_empty=True)
+
+
+@pytest.fixture
+def solver(tmp_path: Path) -> Path:
+    """A folder for PYTHONPATH whose `nextgenface.job` is the fake solver."""
+    package = tmp_path / "sölver" / "nextgenface"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    shutil.copy(Path(__file__).parent / "fake_solver.py", package / "job.py")
+    return package.parent
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A job's folder that is not there yet, under a path that is not plain ASCII."""
+    return tmp_path / "日本 out" / "Müller"
 
 
 @pytest.fixture

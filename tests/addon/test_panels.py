@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,9 +56,9 @@ def put_job(folder: Path, **status: Any) -> Any:
     job = Job(folder)
     job.status = JobStatus(**status)
     now = session.current()
-    now.entry = session.Entry(job)
+    now.entry = session.Entry(job, runs_on=True)  # nothing may be sent to the process
     if job.status.state == "running":
-        job._attached = 1
+        job._attached = os.getpid()
     return now
 
 

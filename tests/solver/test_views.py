@@ -177,3 +177,35 @@ def test_weights_survive_the_crop() -> None:
     face = replace(face_at(300, 200, 160, 200), weights=np.array([0.0, 1.0, 0.5]))
     view = face_view(photo_of(ramp(600, 800)), face, Config())
     np.testing.assert_allclose(view.landmarks.weights, [0, 1, 0.5])
+
+
+def test_a_camera_goes_to_blender_and_back() -> None:
+    from nextgenface.views import BlenderCamera
+
+    K = np.array([[900.0, 0, 310], [0, 870, 250], [0, 0, 1]])
+    seen = Camera(K, camera().R, camera().t, 640, 480)
+    back = Camera.from_blender(seen.to_blender())
+    for name in ("K", "R", "t"):
+        np.testing.assert_allclose(getattr(back, name), getattr(seen, name), atol=1e-9)
+    # by hand: 1 m in front of a head at the origin, Blender's default lens
+    front = np.array([[1.0, 0, 0, 0], [0, 0, -1, -1], [0, 1, 0, 0.1], [0, 0, 0, 1]])
+    made = Camera.from_blender(BlenderCamera(front, 50, 36, 0, 0, 1, 720, 480))
+    np.testing.assert_allclose(made.K, [[1000, 0, 360], [0, 1000, 240], [0, 0, 1]])
+    np.testing.assert_allclose(made.R, np.diag([1.0, -1, -1]), atol=1e-12)
+    np.testing.assert_allclose(made.centre, [0, 100, 1000], atol=1e-9)
+
+
+def test_a_view_is_reduced_by_areas_and_masks_keep_colours_apart() -> None:
+    from nextgenface.views import View
+
+    image = np.zeros((8, 8, 3), np.float32)
+    image[:, :3], image[:, 3:] = 0.5, 9.0
+    mask = np.zeros((8, 8), np.float32)
+    mask[:, :3] = 1
+    seen = Camera(np.array([[8.0, 0, 4], [0, 8, 4], [0, 0, 1]]), np.eye(3), np.zeros(3), 8, 8)
+    small = View("a", image, seen, mask).scaled(0.5)
+    assert small.mask is not None
+    np.testing.assert_allclose(small.mask, np.tile([1, 0.5, 0, 0], (4, 1)))
+    np.testing.assert_allclose(small.image[:, :2], 0.5)
+    np.testing.assert_allclose(View("a", image, seen).scaled(0.5).image[:, 1], 4.75)
+    np.testing.assert_allclose(small.camera.K, [[4, 0, 2], [0, 4, 2], [0, 0, 1]])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,10 @@ class Child:
             return self.status
         ended, code = self._ended()
         # The process is asked first: what the child wrote before it ended is then all read.
-        for event in self.events.read(MAX_BYTES_PER_POLL):
-            self.status = apply_event(self.status, event, self.folder, self.stages)
+        events = self.events.read(MAX_BYTES_PER_POLL)
+        for event, following in zip_longest(events, events[1:]):
+            if following is None or event["event"] != "progress" or following["event"] != "progress":
+                self.status = apply_event(self.status, event, self.folder, self.stages)
         if not ended:
             self._escalate()
         elif self.events.caught_up:

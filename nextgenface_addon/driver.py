@@ -31,6 +31,9 @@ SCAN_DELAY = 0.5
 
 log = logging.getLogger(__name__)
 
+_scans: list[object] = []
+"""One entry for each look for jobs that is under way, the newest last."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -46,9 +49,14 @@ def known_jobs() -> KnownJobs:
     return KnownJobs(user_folder() / "jobs.json")
 
 
+def windowless() -> bool:
+    """Whether there is no window, and so no timers: then operators wait for what they have started."""
+    return bool(bpy.app.background)
+
+
 def watch() -> None:
     """See to it that the timer runs."""
-    if not bpy.app.background and not bpy.app.timers.is_registered(follow):
+    if not windowless() and not bpy.app.timers.is_registered(follow):
         bpy.app.timers.register(follow, first_interval=POLL_SECONDS, persistent=True)
 
 
@@ -105,7 +113,7 @@ def ended(entry: session.Entry) -> str:
         return ""
     if bpy.data.filepath != target.blend_path or target.scene_name not in bpy.data.scenes:
         return rpt_("Finished. Another file is open now; import the result where you want it")
-    if bpy.app.background:
+    if windowless():
         return import_finished(status)
     windows = bpy.context.window_manager.windows
     window = next((w for w in windows if w.scene.name == target.scene_name), None)
@@ -156,17 +164,22 @@ def wait(say: Callable[[JobStatus], None] | None = None) -> list[tuple[Job, JobS
 
 def scan(extra: Path | None = None) -> None:
     """Look for jobs on disk: those remembered, and those in one more folder. In a thread: drives sleep."""
-    if bpy.app.background:
-        _find(known_jobs().folders(), extra)
+    _scans.append(object())
+    arguments = (known_jobs().folders(), extra, _scans[-1])
+    if windowless():
+        _find(*arguments)
         return
-    threading.Thread(target=_find, args=(known_jobs().folders(), extra), daemon=True).start()
+    threading.Thread(target=_find, args=arguments, daemon=True).start()
     if not bpy.app.timers.is_registered(_show_found):
         bpy.app.timers.register(_show_found, first_interval=SCAN_DELAY, persistent=True)
 
 
-def _find(folders: list[Path], extra: Path | None) -> None:
+def _find(folders: list[Path], extra: Path | None, scan: object) -> None:
     beside = [job.folder for job in find_jobs(extra)] if extra is not None else []
-    session.current().found = describe_jobs([*folders, *beside])
+    found = describe_jobs([*folders, *beside])
+    if _scans[-1] is scan:  # else a newer look is under way, which must not be overwritten
+        session.current().found = found
+        _scans[:] = [scan]
 
 
 def _show_found() -> float | None:
@@ -196,7 +209,7 @@ def register() -> None:
     bpy.app.handlers.load_post.append(on_file_loaded)
     if hasattr(bpy.app.handlers, "exit_pre"):  # from 5.2
         bpy.app.handlers.exit_pre.append(on_exit)
-    if not bpy.app.background:  # the context is not complete yet while add-ons are enabled
+    if not windowless():  # the context is not complete yet while add-ons are enabled
         bpy.app.timers.register(on_file_loaded, first_interval=1.0)
 
 

@@ -21,7 +21,7 @@ STAGE_TITLES = {name: title for method in METHODS for name, title in method.stag
 FACE_STAGES = tuple(name for name, _ in METHODS[0].stages)
 
 # A flood of events must not hold up Blender's window: this much is read and parsed in a few ms.
-MAX_BYTES_PER_POLL = 1 << 16
+MAX_BYTES_PER_POLL = 1 << 15
 LONGEST_LINE = 1 << 20
 
 

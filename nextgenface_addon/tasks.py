@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import bpy
 
+from . import driver
 from .child import Child
 from .thumbnails import redraw
 
@@ -37,7 +38,7 @@ def run(name: str, child: Child, done: Done) -> None:
     Without a window this blocks until then.
     """
     _tasks[name] = (child, done)
-    if bpy.app.background:
+    if driver.windowless():
         child.wait()
         done()
     elif not bpy.app.timers.is_registered(follow):

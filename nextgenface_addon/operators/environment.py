@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 from bpy.app.translations import pgettext_rpt as rpt_
 
-from .. import tasks
+from .. import driver, tasks
 from ..environment import (
     Doctor,
     Installer,
@@ -249,7 +249,7 @@ class NEXTGENFACE_OT_check_environment(EnvironmentOperator, bpy.types.Operator):
     def work(self, context: bpy.types.Context) -> set[str]:
         start_doctor(context)
         doctor = tasks.get(DOCTOR)
-        if bpy.app.background and doctor is not None and doctor.status.state != "finished":
+        if driver.windowless() and doctor is not None and doctor.status.state != "finished":
             raise JobError(doctor.status.error)
         return {"FINISHED"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import bpy
 from bpy.app.translations import pgettext_rpt as rpt_
 
-from .. import tasks
+from .. import driver, tasks
 from ..faces import FaceFinder
 from ..jobs import JobError
 from ..preferences import solver_python
@@ -41,7 +41,7 @@ class NEXTGENFACE_OT_find_faces(NextGenFaceOperator, bpy.types.Operator):
         finder = FaceFinder(Path(tempfile.mkdtemp(prefix="nextgenface-faces-", dir=bpy.app.tempdir)))
         finder.begin(solver_python(context), photos)
         tasks.run(FINDER, finder, lambda: show(scene_name, finder))
-        if bpy.app.background and finder.status.state != "finished":
+        if driver.windowless() and finder.status.state != "finished":
             raise JobError(finder.status.error or rpt_("The search for faces was stopped."))
         return {"FINISHED"}
 

@@ -76,7 +76,7 @@ class NEXTGENFACE_OT_resume_job(JobOperator, bpy.types.Operator):
         python = solver_python(context)
         parent = None if chosen.on_close == "RUN_ON" else os.getpid()
         entry = start_job(context, replace(resume_request(found.folder), parent_pid=parent), python)
-        if bpy.app.background:
+        if driver.windowless():
             driver.wait()
             if entry.job.status.state != "finished":
                 raise JobError(entry.job.status.error or entry.job.status.text())

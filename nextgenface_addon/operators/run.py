@@ -44,7 +44,7 @@ class NEXTGENFACE_OT_run(NextGenFaceOperator, bpy.types.Operator):
         python = solver_python(context)
         requests = job_requests(settings, chosen)
         queue = [start_job(context, request, python) for request in requests]
-        if bpy.app.background:
+        if driver.windowless():
             return self.blocked(queue)
         if len(queue) > 1 or session.current().waiting:
             waiting = len(session.current().waiting)

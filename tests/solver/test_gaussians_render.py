@@ -111,7 +111,7 @@ def cloud(count: int, degree: int) -> Splats:
     splats.log_scales += torch.randn(count, 3, generator=random) * 0.4
     splats.rotations = torch.randn(count, 4, generator=random)
     splats.opacity_logits = torch.randn(count, generator=random)
-    splats.sh[:, 1:] = torch.randn(splats.sh[:, 1:].shape, generator=random) * 0.15
+    splats.bands = torch.randn(splats.bands.shape, generator=random) * 0.15
     return splats
 
 
@@ -157,7 +157,7 @@ def test_gradients_of_camera_and_splats_match_finite_differences(monkeypatch: py
     # Where a Gaussian is cut off the picture has a small step, which finite differences see.
     monkeypatch.setattr(compositing, "LEAST_ALPHA", 1e-7)
     splats = cloud(12, 2)
-    splats.sh[:, 0] += 1  # no colour is cut at 0
+    splats.base += 1  # no colour is cut at 0
     camera = Pinhole.of(frontal(48, 150.0))
     target = torch.rand(48, 48, 3, generator=torch.Generator().manual_seed(2))
 
@@ -166,7 +166,11 @@ def test_gradients_of_camera_and_splats_match_finite_differences(monkeypatch: py
 
     steps = {"focal": (camera.focal, 0.5), "t": (camera.t, 0.2), "positions": (splats.positions, 0.05)}
     steps |= {"log_scales": (splats.log_scales, 0.003), "rotations": (splats.rotations, 0.005)}
-    steps |= {"opacity_logits": (splats.opacity_logits, 0.01), "sh": (splats.sh, 0.02)}
+    steps |= {
+        "opacity_logits": (splats.opacity_logits, 0.01),
+        "base": (splats.base, 0.02),
+        "bands": (splats.bands, 0.02),
+    }
     leaves = [value.requires_grad_() for value, _ in steps.values()]
     found = torch.autograd.grad(loss(), leaves)
     for (name, (value, step)), gradient in zip(steps.items(), found, strict=True):
@@ -178,7 +182,7 @@ def test_gradients_of_camera_and_splats_match_finite_differences(monkeypatch: py
                 numbers.append(loss().item())
                 value.view(-1)[where] -= sign * step
         expected = (numbers[0] - numbers[1]) / (2 * step)
-        assert gradient.view(-1)[where].item() == pytest.approx(expected, rel=0.04), name
+        assert gradient.reshape(-1)[where].item() == pytest.approx(expected, rel=0.04), name
 
 
 def test_depth_and_alpha_of_a_dense_wall() -> None:
@@ -218,9 +222,10 @@ def test_harmonics_are_orthonormal_and_constant_colours_stay() -> None:
     values = harmonics.basis(directions, 3)
     gram = values.T @ values / len(values) * 4 * torch.pi
     assert (gram - torch.eye(16)).abs().max() < 0.03
-    colour = torch.tensor([[0.2, 0.5, 1.0]])
-    same = harmonics.colours(harmonics.constant(colour, 3).expand(9, -1, -1), directions[:9], 3)
-    assert torch.allclose(same, colour.expand(9, 3))
+    same = Splats.from_points(
+        torch.zeros(9, 3), torch.tensor([[0.2, 0.5, 1.0]]).expand(9, 3), scale=1, degree=3
+    )
+    assert torch.allclose(harmonics.colours(same.sh, directions[:9], 3), torch.tensor([0.2, 0.5, 1.0]))
 
 
 def test_gsplat_is_asked_for_only_where_it_can_draw() -> None:

@@ -34,11 +34,14 @@ class Limits:
 
 
 class Pull:
-    """How strongly each Gaussian is pulled across the pictures: the mean length of d loss / d mean, (N,)."""
+    """How strongly each Gaussian is pulled across the pictures: the mean length of d loss / d mean.
+
+    `total` (N,): sum of the lengths; `seen` (N,): how many views it was in.
+    """
 
     def __init__(self, count: int, device: torch.device) -> None:
-        self._sum = torch.zeros(count, device=device)
-        self._seen = torch.zeros(count, device=device)
+        self.total = torch.zeros(count, device=device)
+        self.seen = torch.zeros(count, device=device)
 
     def add(self, rendered: Rendered) -> None:
         """Take the gradient of one view in; call after its backward pass."""
@@ -46,12 +49,12 @@ class Pull:
         if gradient is None:
             return
         length = gradient.reshape(-1, 2).norm(dim=-1)
-        self._sum += length
-        self._seen += rendered.visible & (length > 0)
+        self.total += length
+        self.seen += rendered.visible & (length > 0)
 
     def mean(self) -> Tensor:
         """(N,); 0 for what no view saw."""
-        return self._sum / self._seen.clamp_min(1)
+        return self.total / self.seen.clamp_min(1)
 
 
 def grown(

@@ -62,10 +62,3 @@ def colours(coefficients: Tensor, directions: Tensor, degree: int) -> Tensor:
     values = basis(directions, degree)
     used = coefficients[:, : values.shape[1]]
     return (0.5 + (values[:, :, None] * used).sum(1)).clamp_min(0)
-
-
-def constant(colour: Tensor, degree: int) -> Tensor:
-    """Coefficients (N, K, 3) of colours (N, 3) that are the same from everywhere."""
-    result = colour.new_zeros(len(colour), coefficient_count(degree), 3)
-    result[:, 0] = (colour - 0.5) / BAND0
-    return result

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as tf
 
 from ...colour import linear_to_srgb
 from ...views import View, ViewSet
@@ -53,29 +53,21 @@ def widths(views: ViewSet, longest: int, level: int) -> list[int]:
 
 def make_target(view: View, width: int, device: torch.device | str, *, cut: bool = True) -> Target:
     """A view in `width` pixels, cut to its mask and a margin around it."""
-    camera = view.camera
-    height = max(1, round(camera.height * width / camera.width))
-    image = torch.as_tensor(view.image, device=device).movedim(-1, 0) / view.exposure
-    mask = None if view.mask is None else torch.as_tensor(view.mask, device=device)[None]
-    covered = image if mask is None else image * mask
-    if (height, width) != (camera.height, camera.width):
-        covered, mask = (
-            None if one is None else tf.interpolate(one[None], (height, width), mode="bilinear", antialias=True)[0]
-            for one in (covered, mask)
-        )
-    assert covered is not None
-    if mask is None:
-        return Target(linear_to_srgb(covered.movedim(0, -1)).clamp(0, 1), None, 0, 0, width)
-    colour = linear_to_srgb((covered / mask.clamp_min(1e-3)).movedim(0, -1)).clamp(0, 1)
+    view = view.scaled(width / view.camera.width)
+    height, width = view.camera.height, view.camera.width
+    image = linear_to_srgb(torch.as_tensor(view.image / view.exposure, device=device)).clamp(0, 1)
+    if view.mask is None:
+        return Target(image, None, 0, 0, width)
     left, top, right, bottom = 0, 0, width, height
-    rows, columns = torch.nonzero(mask[0] > 0.02, as_tuple=True)
+    rows, columns = np.nonzero(view.mask > 0.02)
     if cut and len(rows):
         border = round(MARGIN * max(width, height)) + 1
         left, right = max(0, int(columns.min()) - border), min(width, int(columns.max()) + 1 + border)
         top, bottom = max(0, int(rows.min()) - border), min(height, int(rows.max()) + 1 + border)
+    mask = torch.as_tensor(view.mask, device=device)
     return Target(
-        colour[top:bottom, left:right].contiguous(),
-        mask[0, top:bottom, left:right].contiguous(),
+        image[top:bottom, left:right].contiguous(),
+        mask[top:bottom, left:right].contiguous(),
         left,
         top,
         width,

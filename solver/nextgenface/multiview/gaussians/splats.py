@@ -16,14 +16,16 @@ class Splats:
 
     `positions` (N, 3); `log_scales` (N, 3), natural logarithms of the standard deviations along the axes;
     `rotations` (N, 4), quaternions w, x, y, z of any length, from the axes to space; `opacity_logits` (N,);
-    `sh` (N, K, 3), K = 1, 4, 9 or 16, colour by direction (see `harmonics`).
+    `base` (N, 3) and `bands` (N, K - 1, 3), K = 1, 4, 9 or 16: colour by direction, the constant part and
+    the rest (see `harmonics`).
     """
 
     positions: Tensor
     log_scales: Tensor
     rotations: Tensor
     opacity_logits: Tensor
-    sh: Tensor
+    base: Tensor
+    bands: Tensor
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -44,9 +46,14 @@ class Splats:
         return quaternion_matrices(self.rotations)
 
     @property
+    def sh(self) -> Tensor:
+        """All coefficients of colour (N, K, 3)."""
+        return torch.cat([self.base[:, None], self.bands], 1)
+
+    @property
     def degree(self) -> int:
         """Degree of the spherical harmonics."""
-        return harmonics.degree_of(self.sh.shape[1])
+        return harmonics.degree_of(1 + self.bands.shape[1])
 
     def tensors(self) -> dict[str, Tensor]:
         """The parameters by name."""
@@ -80,7 +87,8 @@ class Splats:
             log_scales=wide.log()[:, None].repeat(1, 3),
             rotations=rotations,
             opacity_logits=torch.full_like(positions[:, 0], opacity).logit(),
-            sh=harmonics.constant(colours, degree),
+            base=((colours - 0.5) / harmonics.BAND0).contiguous(),
+            bands=colours.new_zeros(count, harmonics.coefficient_count(degree) - 1, 3),
         )
 
 

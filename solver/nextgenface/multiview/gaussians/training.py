@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ...events import Listener
 from ...fitting.loop import Outcome, run_steps
-from ...views import Bounds, Camera, ViewSet
+from ...views import Bounds, ViewSet
+from .. import checkpoint as checkpoints
 from .cameras import CameraRig
 from .density import (
     Limits,
@@ -59,7 +60,14 @@ class Training:
     """
 
     def __init__(
-        self, views: ViewSet, splats: Splats, box: Bounds, options: Options, device: str, *, learn_cameras: bool
+        self,
+        views: ViewSet,
+        splats: Splats,
+        box: Bounds,
+        options: Options,
+        device: str,
+        *,
+        learn_cameras: bool,
     ) -> None:
         self.views = views
         self.options = options
@@ -84,7 +92,8 @@ class Training:
             "log_scales": options.scaleRate,
             "rotations": options.rotationRate,
             "opacity_logits": options.opacityRate,
-            "sh": options.colourRate,
+            "base": options.colourRate,
+            "bands": options.colourRate / 10,
         }
         self.optimizer = make_optimizer(splats, self.rates)
         self.camera_optimizer = self._make_camera_optimizer() if learn_cameras else None
@@ -99,22 +108,19 @@ class Training:
         rate = self.options.cameraRate
         rates = {"turn": rate, "shift": rate * self.half * CAMERA_SHIFT, "log_focal": rate}
         return torch.optim.Adam(
-            [{"params": [value], "lr": rates[name], "name": name} for name, value in self.rig.tensors().items()],
+            [
+                {"params": [value], "lr": rates[name], "name": name}
+                for name, value in self.rig.tensors().items()
+            ],
             lr=0.0,
         )
 
-    def run(self, listener: Listener, keep: Callable[[Training], None] | None = None) -> Outcome[Snapshot]:
+    def run(self, listener: Listener, save: Callable[[int], None] | None = None) -> Outcome[Snapshot]:
         """Train from `done` to the end; the best state is put back into `splats` and `rig`.
 
-        `keep` is called after every step (to write checkpoints when it wants to). Raises Cancelled.
+        `save` is asked now and then, and before `Cancelled`, to keep a checkpoint of `arrays`.
         """
         steps, first = self.options.steps, self.done
-
-        def step(index: int) -> float:
-            loss = self.step()
-            if keep is not None:
-                keep(self)
-            return loss
 
         def preview(index: int) -> None:
             listener.preview(STAGE, index, self.picture)
@@ -122,7 +128,7 @@ class Training:
         outcome = run_steps(
             STAGE,
             steps - first,
-            step,
+            lambda _: self.step(),
             self.snapshot,
             listener,
             restore=self.restore,
@@ -131,13 +137,16 @@ class Training:
             preview_every=PREVIEW_EVERY,
             first=first,
             total=steps,
+            save=save,
         )
         self.restore(outcome.best)
         return outcome
 
     def snapshot(self) -> Snapshot:
         """A copy of the present state."""
-        return Snapshot(self.splats.detached(), {k: v.detach().clone() for k, v in self.rig.tensors().items()})
+        return Snapshot(
+            self.splats.detached(), {k: v.detach().clone() for k, v in self.rig.tensors().items()}
+        )
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a state; the optimisers start afresh."""
@@ -147,6 +156,40 @@ class Training:
         if self.rig.learn:
             self.camera_optimizer = self._make_camera_optimizer()
         self.pull = Pull(len(self.splats), self.device)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything that a checkpoint needs to go on exactly here; `load` takes it."""
+        tensors = {f"splats/{name}": value for name, value in self.splats.tensors().items()}
+        tensors |= {f"rig/{name}": value for name, value in self.rig.tensors().items()}
+        tensors |= {"pull/total": self.pull.total, "pull/seen": self.pull.seen, "latest": self.latest}
+        arrays = {name: value.detach().cpu().numpy().copy() for name, value in tensors.items()}
+        arrays["random"] = self.random.get_state().numpy()
+        arrays |= checkpoints.optimiser_arrays(self.optimizer, "adam")
+        if self.camera_optimizer is not None:
+            arrays |= checkpoints.optimiser_arrays(self.camera_optimizer, "cameras")
+        for index, camera in enumerate(self.rig.cameras):
+            arrays[f"camera/{index}"] = np.concatenate([camera.K.ravel(), camera.R.ravel(), camera.t])
+        return arrays
+
+    def load(self, checkpoint: checkpoints.Checkpoint) -> None:
+        """Go on from a checkpoint of the same views and options."""
+        arrays = checkpoint.arrays
+        stored = {name: torch.as_tensor(value, device=self.device) for name, value in arrays.items()}
+        self.splats = Splats(**{name: stored[f"splats/{name}"] for name in self.splats.tensors()})
+        self.optimizer = make_optimizer(self.splats, self.rates)
+        checkpoints.restore_optimiser(self.optimizer, arrays, "adam")
+        for index, camera in enumerate(self.rig.cameras):
+            K, R, t = np.split(arrays[f"camera/{index}"], (9, 18))
+            self.rig.cameras[index] = replace(camera, K=K, R=R, t=t)
+        self.rig.set_tensors({name: stored[f"rig/{name}"] for name in self.rig.tensors()})
+        if self.camera_optimizer is not None:
+            checkpoints.restore_optimiser(self.camera_optimizer, arrays, "cameras")
+        self.pull.total, self.pull.seen = stored["pull/total"], stored["pull/seen"]
+        self.latest = stored["latest"].cpu()
+        self.random.set_state(torch.from_numpy(arrays["random"]))
+        self.done = checkpoint.step
+        for _ in range(self.done):
+            next(self.order)
 
     # ---- one step -------------------------------------------------------------------------------------
 
@@ -159,7 +202,7 @@ class Training:
         target = self._target(index, self.level(progress))
         camera = target.cut(self.rig.pinhole(index, target.width))
         background = torch.zeros(3, device=self.device)
-        if target.mask is not None and options.randomBackground == "yes":
+        if target.mask is not None and options.randomBackground:
             background = torch.rand(3, generator=self.random).to(self.device)
         degree = min(options.shDegree, int(progress * 2 * (options.shDegree + 1)))
         seen = render(self.splats, camera, background, degree=degree, engine=self._engine())
@@ -250,16 +293,6 @@ class Training:
         self.pull = Pull(len(self.splats), self.device)
 
     # ---- pictures -------------------------------------------------------------------------------------
-
-    def draw(self, camera: Camera, background: float = 0.0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What a camera sees: (H, W, 3) sRGB code values over grey `background`, (H, W) alpha."""
-        from .rendering import Pinhole
-
-        with torch.no_grad():
-            pinhole = Pinhole.of(camera, self.device)
-            grey = torch.full((3,), background, device=self.device)
-            seen = render(self.splats, pinhole, grey, degree=self.options.shDegree, engine=self._engine())
-        return seen.image.clamp(0, 1).cpu().numpy(), seen.alpha.cpu().numpy()
 
     def picture(self) -> NDArray[np.uint8]:
         """A preview: the first picture beside its rendering, (H, 2 W, 3) sRGB."""

@@ -46,8 +46,9 @@ class Config:
     )
     engine = Option(
         "deferred",
-        "How pictures are drawn while fitting: deferred (fast, free of noise) or raytraced (Mitsuba).",
-        choices=("deferred", "raytraced"),
+        "How pictures are drawn while fitting: deferred (fast, free of noise), raytraced (Mitsuba), or "
+        "hybrid (deferred, with a ray-traced finish).",
+        choices=("deferred", "raytraced", "hybrid"),
     )
     leaveOut = Option(
         "",
@@ -129,7 +130,10 @@ class Config:
     noiseLevel = Option(
         0.01, "Relative noise at which the path tracer stops before rtSamples is reached.", low=1e-5, high=1.0
     )
-    rtTrainingSamples = Option(8, "Samples per pixel while fitting with the raytraced engine.", low=1)
+    rtTrainingSamples = Option(8, "Samples per pixel while fitting with rays.", low=1)
+    rtBounces = Option(
+        1, "Reflections of light that rays follow while fitting: 1 is direct light only.", low=1, high=16
+    )
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {name: option.default for name, option in options().items()}

@@ -36,7 +36,7 @@ class LinearPicture:
 
 
 @lru_cache(maxsize=1)
-def _neighbour_laplacian() -> Tensor:
+def neighbour_laplacian() -> Tensor:
     """Graph Laplacian (D, D) of the lobes: each is tied to its six nearest ones."""
     centres = lobe_centres()
     closeness = centres @ centres.T
@@ -64,7 +64,7 @@ def solve_light(pictures: LinearPicture, start: Tensor, *, nonnegative: bool = T
         right[c] = a.T @ (data.target[:, c] * data.weight[:, c])
     scale = normal.diagonal(dim1=1, dim2=2).mean()
     eye = torch.eye(count).to(start)
-    smooth = _neighbour_laplacian().to(start) * (SMOOTHNESS * scale)
+    smooth = neighbour_laplacian().to(start) * (SMOOTHNESS * scale)
     mean = torch.full((count, count), 1.0 / count).to(start)
     ridge = (eye - mean) * (RIDGE * scale)
     own = normal + smooth + ridge

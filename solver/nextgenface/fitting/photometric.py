@@ -43,6 +43,7 @@ from .pose import DEPTH_SIGMA, EXPRESSION_SD, LANDMARK_SIGMA, landmark_vertices,
 from .reflectance import ReflectanceSamples, SkinColour, ToneCurve, solve_gloss, solve_rest, solve_tone
 from .state import FaceState, StageReport
 from .targets import Target, encode, encode_slope, target_at
+from .traced import traced_photos
 from .whitened import WhitenedModel, whiten
 
 PHOTO_SIGMA = 0.06  # of the code value: model error, not sensor noise
@@ -89,6 +90,7 @@ class PhotometricProblem:
         self.shift = torch.zeros(len(photos), 3, device=device, requires_grad=True)
         self.relief: list[Tensor] = []  # per photo, (V, 3) mm
         self.photos = [self._photo(views[i], state, i) for i in photos]
+        self.rays = traced_photos(model, config, device) if config.engine == "raytraced" else None
 
     def _photo(self, view: FaceView, state: FaceState, i: int) -> PhotoData:
         device = state.shape.device
@@ -157,6 +159,18 @@ class PhotometricProblem:
             w.roughness,
         )
 
+    def seen(self, k: int, target: Target) -> tuple[Fragments, Tensor]:
+        """Covered pixels of photo k and their radiance (N, 3), by the engine that the options ask for."""
+        if self.rays is None:
+            drawing = self.draw(k, target)
+            return drawing.fragments, drawing.radiance
+        w, pose = self.white, self.pose(k, target)
+        camera = pose.camera_space(self.vertices(k))
+        at = camera.detach()
+        fragments = rasterize(pose.screen(at), at[:, 2], w.faces, target.height, target.width)
+        skin = torch.cat([w.colour(self.z_albedo), self.level()[:, None], w.roughness[:, None]], 1)
+        return fragments, self.rays.radiance(camera, pose, self.photos[k].environment, skin, fragments)
+
     def pixel_weights(self, k: int, target: Target, fragments: Fragments, residual: Tensor) -> Tensor:
         """(N,) weights: where skin is seen, unclipped, and not far off (hair, glasses, hands, highlights).
 
@@ -175,10 +189,9 @@ class PhotometricProblem:
 
     def photo_loss(self, k: int, target: Target) -> Tensor:
         """Half the effective squared code-value error of photo k, in sigmas."""
-        drawing = self.draw(k, target)
-        pixel = drawing.fragments.pixel
-        residual = encode(drawing.radiance) - target.encoded[pixel]
-        weight = self.pixel_weights(k, target, drawing.fragments, residual)
+        fragments, radiance = self.seen(k, target)
+        residual = encode(radiance) - target.encoded[fragments.pixel]
+        weight = self.pixel_weights(k, target, fragments, residual)
         mean = (weight[:, None] * residual**2).sum() / (3 * weight.sum()).clamp(min=1.0)
         return 0.5 * EFFECTIVE_PIXELS * mean / PHOTO_SIGMA**2 / 3.0
 

@@ -32,11 +32,13 @@ from ..rendering.raster import Fragments, rasterize
 from ..views import FaceView
 from .loop import run_steps
 from .photometric import AGREEMENT_SCALE, ROBUST_SCALE, PhotometricProblem, groups
+from .raytraced_finish import finish
 from .relief import Relief, lid_clearance
 from .separation import blur, skin_part
 from .state import FaceState, StageReport
 from .targets import Target, encode
 from .texels import Texels
+from .traced import traced_photos
 
 RELIEF_SHARE = 0.16  # of iterStep3
 RELIEF_RATE = 0.15  # mm per step, before smoothing
@@ -49,6 +51,7 @@ SYMMETRY_SCALE = 10.0  # per squared difference between a texel's change and its
 CONSISTENCY_SCALE = 2e-4  # squared change at which a consistency weight of 1 costs 0.5
 LEVEL_RANGE, ROUGHNESS_RANGE = (0.0, 1.0), (0.15, 0.9)
 ROUGHNESS_STEPS = (0.2, 0.35, 0.5, 0.7)  # glossy light is prefiltered at these and interpolated
+FINISH_STEPS = 40  # with rays, at the end of engine = hybrid
 GUIDE = {"photo": 1000.0, "regulariser": 0.2}
 
 
@@ -75,17 +78,25 @@ def fit_textures(
     displacements, environments = [], state.environment.clone()
     cap = 0
     for members in groups(state):
-        problem = _TextureProblem(model, views, state, members, config)
+        problem = TextureProblem(model, views, state, members, config)
         relief_cap = round(RELIEF_SHARE * config.iterStep3)
         total = config.iterStep3 * len(groups(state))
         losses += problem.fit_relief(relief_cap, listener, cap, total)
         displacements.append(problem.offsets.detach())
+        problem.separate()
+        start, left = cap + relief_cap, config.iterStep3 - relief_cap
+        rays = problem.rays
+        traced = 0 if rays is None else left if config.engine == "raytraced" else min(FINISH_STEPS, left)
+        if traced < left:
+            outcome, done = problem.refine(left - traced, listener, start, total)
+            losses += outcome
+            converged &= done
+        if rays is not None:
+            outcome, done = finish(problem, rays, traced, listener, start + left - traced, total)
+            losses += outcome
+            converged &= done or config.engine == "hybrid"
         for photo in problem.photometric.photos:
             environments[photo.index] = photo.environment
-        problem.separate()
-        outcome, done = problem.refine(config.iterStep3 - relief_cap, listener, cap + relief_cap, total)
-        losses += outcome
-        converged &= done
         maps.append(problem.maps())
         cap += config.iterStep3
     diffuse, specular, roughness, confidence = (torch.stack(m) for m in zip(*maps, strict=True))
@@ -103,7 +114,7 @@ def fit_textures(
     return new, StageReport("textures", len(losses), cap, converged, time.monotonic() - begun, losses)
 
 
-class _TextureProblem:
+class TextureProblem:
     """Stage 3 of one identity."""
 
     def __init__(
@@ -112,6 +123,7 @@ class _TextureProblem:
         self.config = config
         self.photometric = PhotometricProblem(model, views, state, members, config)
         self.white = self.photometric.white
+        self.rays = self.photometric.rays or traced_photos(model, config, state.shape.device)
         self.texels = Texels(model, config.textureResolution, state.shape.device)
         with torch.no_grad():
             w = self.white
@@ -196,12 +208,16 @@ class _TextureProblem:
         pose = p.pose(k, target)
         camera = pose.camera_space(self.vertices(k, offsets))
         colour, level = w.colour(p.z_albedo), p.level()
-        shading = shade_vertices(camera, w.faces, photo.environment, colour, w.roughness, photo.transfer)
         fragments = rasterize(
             pose.screen(camera.detach()), camera[:, 2].detach(), w.faces, target.height, target.width
         )
-        under, gloss = shading.layers(level, w.roughness)
-        values = fragments.interpolate(under * colour + gloss)
+        if p.rays is None:
+            shading = shade_vertices(camera, w.faces, photo.environment, colour, w.roughness, photo.transfer)
+            under, gloss = shading.layers(level, w.roughness)
+            values = fragments.interpolate(under * colour + gloss)
+        else:
+            skin = torch.cat([colour, level[:, None], w.roughness[:, None]], 1)
+            values = p.rays.radiance(camera, pose, photo.environment, skin, fragments)
         # grey: colour errors are not the surface's fault
         residual = encode(values) - target.encoded[fragments.pixel]
         weight = p.pixel_weights(k, target, fragments, residual)
@@ -304,23 +320,14 @@ class _TextureProblem:
     ) -> tuple[list[float], bool]:
         """Gradient steps on all three maps; returns the losses and whether they converged."""
         pixels = [self._pixels(k) for k in range(len(self.photometric.photos))]
-        n = self.texels.resolution
-        grid = max(4, n // COARSE)
-        coarse = torch.zeros(1, 1, grid, grid).to(self.base)
-        texture = {
-            "diffuse": torch.zeros_like(self.change),
-            "specular": coarse.clone(),
-            "roughness": coarse.clone(),
-        }
-        for value in texture.values():
-            value.requires_grad_()
+        texture = self.changes()
         optimiser = torch.optim.Adam([{"params": [v], "lr": RATES[k]} for k, v in texture.items()], eps=1e-6)
 
         def step(i: int) -> float:
             optimiser.zero_grad(set_to_none=True)
             with torch.enable_grad():
-                moved = self._moved(texture)
-                loss = GUIDE["regulariser"] * self._regulariser(moved)
+                moved = self.moved(texture)
+                loss = GUIDE["regulariser"] * self.regulariser(moved)
                 for photo in pixels:
                     loss = loss + GUIDE["photo"] * self._error(photo, moved) / len(pixels)
                 loss.backward()
@@ -334,43 +341,58 @@ class _TextureProblem:
             patience=8, tolerance=3e-3, first=first, total=total,
             preview=self._preview(listener), preview_every=1,
         )  # fmt: skip
-        moved = self._moved(outcome.best)
+        self.adopt(self.moved(outcome.best))
+        return outcome.losses, outcome.converged
+
+    def changes(self) -> dict[str, Tensor]:
+        """What refinement moves, as leaves at 0: log diffuse per texel, gloss and roughness on a grid."""
+        found = {**self.coarse(), "diffuse": torch.zeros_like(self.change)}
+        return {name: value.requires_grad_() for name, value in found.items()}
+
+    def coarse(self) -> dict[str, Tensor]:
+        """Zeros (1, C, T/8, T/8) for changes of all three maps on a coarse grid."""
+        grid = max(4, self.texels.resolution // COARSE)
+        channels = {"diffuse": 3, "specular": 1, "roughness": 1}
+        return {name: torch.zeros(1, count, grid, grid).to(self.base) for name, count in channels.items()}
+
+    def adopt(self, moved: dict[str, Tensor]) -> None:
+        """Take changes of the maps over."""
         self.change = self.change + moved["diffuse"]
         self.level = (self.level + moved["specular"]).clamp(*LEVEL_RANGE)
         self.roughness = (self.roughness + moved["roughness"]).clamp(*ROUGHNESS_RANGE)
-        return outcome.losses, outcome.converged
+
+    def skin(self, moved: dict[str, Tensor]) -> Tensor:
+        """Colour, level and roughness (T*T, 5) with changes of the maps."""
+        diffuse = self.base * (self.change + moved["diffuse"]).exp()
+        level = (self.level + moved["specular"]).clamp(*LEVEL_RANGE)
+        return torch.cat([diffuse, level, (self.roughness + moved["roughness"]).clamp(*ROUGHNESS_RANGE)], 1)
 
     def _preview(self, listener: Listener) -> Callable[[int], None]:
         return lambda i: listener.preview("textures", i, self.photometric.preview)
 
-    def _moved(self, texture: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Changes of the maps (T*T, C): log diffuse as it is, gloss and roughness from their coarse grids."""
+    def moved(self, texture: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Changes of the maps (T*T, C), those on a coarse grid interpolated."""
         n = self.texels.resolution
-        fine = {
-            name: tf.interpolate(texture[name], (n, n), mode="bilinear", align_corners=False).view(-1, 1)
-            for name in ("specular", "roughness")
+        return {
+            name: tf.interpolate(value, (n, n), mode="bilinear", align_corners=False)[0].flatten(1).T
+            if value.dim() == 4
+            else value
+            for name, value in texture.items()
         }
-        return {"diffuse": texture["diffuse"], **fine}
 
     def _error(self, photo: _Pixels, moved: dict[str, Tensor]) -> Tensor:
         """Mean robust absolute code-value error of the textured face."""
         n = self.texels.resolution
-        diffuse = self.base * (self.change + moved["diffuse"]).exp()
-        stack = torch.cat([diffuse, self.level + moved["specular"], self.roughness + moved["roughness"]], 1)
         sampled = tf.grid_sample(
-            stack.T.view(1, -1, n, n),
+            self.skin(moved).T.view(1, -1, n, n),
             photo.uv[None, :, None],
             mode="bilinear",
             align_corners=False,
             padding_mode="border",
         )[0, :, :, 0].T
-        colour, level, rough = (
-            sampled[:, :3],
-            sampled[:, 3].clamp(*LEVEL_RANGE),
-            sampled[:, 4].clamp(*ROUGHNESS_RANGE),
-        )
+        colour, level, rough = sampled[:, :3], sampled[:, 3], sampled[:, 4].contiguous()
         steps = torch.tensor(ROUGHNESS_STEPS).to(rough)
-        upper = torch.searchsorted(steps, rough.detach().contiguous()).clamp(1, len(steps) - 1)
+        upper = torch.searchsorted(steps, rough.detach()).clamp(1, len(steps) - 1)
         share = ((rough - steps[upper - 1]) / (steps[upper] - steps[upper - 1])).clamp(0, 1)[:, None]
         rows = torch.arange(len(rough), device=rough.device)
         glossy = photo.glossy[upper - 1, rows] * (1 - share) + photo.glossy[upper, rows] * share
@@ -381,7 +403,7 @@ class _TextureProblem:
         weight = photo.weight / (1 + squared / ROBUST_SCALE**2)
         return (weight[:, None] * (gap**2 + 1e-6).sqrt()).sum() / (3 * weight.sum()).clamp(min=1.0)
 
-    def _regulariser(self, changes: dict[str, Tensor]) -> Tensor:
+    def regulariser(self, changes: dict[str, Tensor]) -> Tensor:
         """The guide's texture terms, as means over valid texels (units of base colour, level, roughness)."""
         c = self.config
         n = self.texels.resolution

@@ -23,11 +23,14 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class PlyMesh:
-    """vertices (V, 3) in the file's unit; faces (F, 3) or None; colours (V, 3) 0..255 or None."""
+    """vertices (V, 3) in the file's unit; faces (F, 3) or None; colours (V, 3) 0..255 or None; uv (V, 2),
+    origin bottom left, or None.
+    """
 
     vertices: NDArray[np.float32]
     faces: NDArray[np.int32] | None = None
     colours: NDArray[np.uint8] | None = None
+    uv: NDArray[np.float32] | None = None
 
 
 def write_ply(
@@ -94,7 +97,7 @@ def read_ply(path: str | os.PathLike[str]) -> PlyMesh:
             elements[-1][2].append(words[1:])
     if not byte_order:
         raise NextGenFaceError(f"{path} is a text PLY; save it as binary.")
-    vertices = faces = colours = None
+    vertices = faces = colours = uv = None
     try:
         offset = 0
         for name, count, properties in elements:
@@ -104,6 +107,9 @@ def read_ply(path: str | os.PathLike[str]) -> PlyMesh:
                 vertices = np.stack([rows[axis] for axis in "xyz"], 1).astype(np.float32)
                 if "red" in (rows.dtype.names or ()):
                     colours = np.stack([rows[c] for c in ("red", "green", "blue")], 1).astype(np.uint8)
+                for pair in (("s", "t"), ("u", "v"), ("texture_u", "texture_v")):
+                    if pair[0] in (rows.dtype.names or ()):
+                        uv = np.stack([rows[axis] for axis in pair], 1).astype(np.float32)
             elif name == "face":
                 if count and not (rows["list_count"] == 3).all():
                     raise NextGenFaceError(
@@ -114,7 +120,7 @@ def read_ply(path: str | os.PathLike[str]) -> PlyMesh:
         raise NextGenFaceError(f"{path} is damaged or not a triangle mesh ({error}).") from error
     if vertices is None:
         raise NextGenFaceError(f"{path} holds no vertices.")
-    return PlyMesh(vertices, faces, colours)
+    return PlyMesh(vertices, faces, colours, uv)
 
 
 def _row_type(properties: list[list[str]], byte_order: str) -> np.dtype[Any]:

@@ -71,7 +71,7 @@ def draw_final(
     lobes. `samples` caps the samples per pixel. Raises EnvironmentProblem, Cancelled.
     """
     variant = select_variant(config["device"])
-    activate(variant)
+    activate(variant, int(config["threads"]))
     geometry = Geometry(vertices, model.faces, model.uv)
     skin = Textures(*textures)
     light = Environment(

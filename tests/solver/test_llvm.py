@@ -113,6 +113,17 @@ def test_the_real_thing_renders_and_activates(own_home: Path) -> None:
     picture = mi.TensorXf(mi.render(tiny_scene(mi, 8), seed=0))
     assert picture.shape == (8, 8, 3)
 
+    import drjit as dr
+
+    before = dr.thread_count()
+    try:
+        llvm.activate(variant, threads=before + 1)
+        assert dr.thread_count() == before + 1
+        llvm.activate(variant)
+        assert dr.thread_count() == before + 1, "0 leaves them as they are"
+    finally:
+        dr.set_thread_count(before)
+
 
 def test_scalar_is_the_last_resort_and_says_so(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llvm, "find_llvm", list)

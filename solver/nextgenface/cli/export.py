@@ -5,17 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from .common import (
-    StopFlag,
-    add_config_options,
-    add_output_options,
+    add_common_options,
     config_from,
+    listening,
     logged_to,
-    make_listener,
     report_result,
-    run_command,
+    run_with,
+    user_path,
 )
 
 
@@ -27,21 +25,26 @@ def build_parser() -> argparse.ArgumentParser:
         "Options that are not given are those the checkpoint was made with.",
     )
     parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help="a .pickle of this program or of the reference"
+        "checkpoint",
+        type=user_path,
+        metavar="CHECKPOINT",
+        help="a .pickle of this program or of the reference",
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="the results folder")
+    parser.add_argument("--output", required=True, type=user_path, metavar="DIR", help="the results folder")
     parser.add_argument(
-        "--input", metavar="PATH", help="the photo or folder of photos, where it has been moved"
+        "--input",
+        type=user_path,
+        metavar="PATH",
+        help="the photo or folder of photos, where it has been moved",
     )
-    add_config_options(parser)
-    add_output_options(parser)
+    add_common_options(parser)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = build_parser().parse_args(arguments)
-    return run_command(lambda: run(options), as_json=options.json)
+    return run_with(run, options)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -50,15 +53,11 @@ def run(options: argparse.Namespace) -> int:
     from ..export import export
     from ..photos import list_photos
 
-    stop = StopFlag()
-    with stop.installed():
-        listener = make_listener(options, stop)
+    with listening(options) as listener:
         with logged_to(listener):
             config = config_from(options)
             photos = list_photos(options.input) if options.input else []
-            result = export(
-                Path(options.checkpoint).expanduser(), Path(options.output), config, listener, photos
-            )
+            result = export(options.checkpoint, options.output, config, listener, photos)
         listener.close()
         report_result(result, options)
     return 0

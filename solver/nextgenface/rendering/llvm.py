@@ -188,9 +188,10 @@ def select_variant(device: Device = "auto") -> Variant:
     return Variant("scalar_rgb", missing, None, tuple(warnings))
 
 
-def activate(variant: Variant) -> Any:
+def activate(variant: Variant, threads: int = 0) -> Any:
     """Make `variant` the current one in this process and return the `mitsuba` module.
 
+    `threads`: CPU threads of its kernels from now on, in the whole process; 0 leaves them as they are.
     Called where rendering starts, never at import. Raises EnvironmentProblem when Mitsuba refuses.
     """
     if variant.llvm_path is not None:
@@ -204,6 +205,10 @@ def activate(variant: Variant) -> Any:
 
         if mi.variant() != variant.name:
             mi.set_variant(variant.name)
+        if threads:
+            import drjit as dr
+
+            dr.set_thread_count(threads)
     except ImportError as error:
         raise EnvironmentProblem(
             f"Mitsuba's variant {variant.name} cannot be used: {error}. Run nextgenface-doctor."

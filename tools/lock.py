@@ -1,6 +1,6 @@
 """`make lock`: resolves what pyproject.toml asks for anew and writes the locks in requirements/.
 
-    python3 tools/lock.py solver-py311 bpy-5.0-py311 cluster …      (default: every lock whose Python is there)
+    python3 tools/lock.py solver-py311 bpy-5.0-py311 cluster …   (default: every lock whose Python is there)
 
 Each lock is what pip installs together in an empty environment. The versions of torch, bpy and the test
 tools are kept from the old lock: to move to others, edit the lock's line first. Takes minutes and downloads

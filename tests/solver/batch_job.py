@@ -92,6 +92,15 @@ def half_a_second() -> int:
     return slow(25)
 
 
+def with_gpu() -> int:
+    """Half a second on a GPU; `gpu` in the folder tells which, and from when to when."""
+    begun = time.time()
+    code = slow(25)
+    told = [os.environ.get("CUDA_VISIBLE_DEVICES"), begun, time.time()]
+    (FOLDER / "gpu").write_text(json.dumps(told), encoding="utf-8")
+    return code
+
+
 def hangs() -> int:
     """Nothing happens, and nothing but a kill ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 20
 REPEAT_STOP_SECONDS = 5.0
+LOOK_SECONDS = 2.0
 GPU = "GPU"
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,9 @@ class DaskPool:
                 f"No Dask scheduler answers at {address} ({problem or type(problem).__name__}). Check the "
                 "address (tcp://host:8786) and that this machine may reach it."
             ) from problem
-        self._workers: dict[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]
-        self.gpus = sum(int(worker["resources"].get(GPU, 0)) for worker in self._workers.values())
+        self._workers: dict[str, Any] = {}
+        self.gpus = 0
+        self._look()
         self.description = f"{len(self._workers)} workers of the Dask cluster {address}"
         if self.gpus:
             self.description += f", {self.gpus} GPUs"
@@ -93,33 +95,65 @@ class DaskPool:
         return [f"Some workers run NextGenFace {', '.join(others)}, not {__version__}."] if others else []
 
     def run(self, tasks: Sequence[Task], stop: Stop) -> Iterator[Finished | None]:
-        """See `Pool.run`."""
-        threads = threads_per_host(self._workers)
-        resources = {GPU: 1} if self.gpus else None
+        """See `Pool.run`.
+
+        No more tasks are handed over than the workers take at once, and one to spare: workers that come later
+        get their share, and an adaptive cluster sees that more of them would help.
+        """
         ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        coming = list(reversed(tasks))
         waiting: dict[str, tuple[Future, Task]] = {}
-        for task in tasks:
-            future = self._client.submit(
-                run_on_worker, task, threads, key=f"nextgenface-{task.run}-{task.name}", pure=False,
-                resources=resources,
-            )  # fmt: skip
-            waiting[future.key] = (future, task)
-            future.add_done_callback(ended.put)
         stopping = _Stopping(self._client, tasks[0].run if tasks else "", stop)
-        while waiting:
+        looked = time.monotonic()
+        while coming or waiting:
+            while coming and stop.requested:
+                task = coming.pop()
+                yield task, Record(run=task.run)
+            while coming and len(waiting) <= self.slots():
+                future, task = self._submit(coming.pop())
+                waiting[future.key] = (future, task)
+                future.add_done_callback(ended.put)
             try:
                 future = ended.get(timeout=POLL_SECONDS)
             except queue.Empty:
                 yield None
                 if stopping.expired() or self._client.status not in ("running", "connecting"):
                     break
-                continue
-            if future.key in waiting:
-                _, task = waiting.pop(future.key)
-                yield task, _record_of(future, task)
+            else:
+                if future.key in waiting:
+                    _, task = waiting.pop(future.key)
+                    yield task, _record_of(future, task)
+            if time.monotonic() - looked > LOOK_SECONDS:
+                self._look()
+                looked = time.monotonic()
         for future, task in waiting.values():
             future.cancel()
             yield task, _left_behind(task)
+        for task in reversed(coming):
+            yield task, Record(run=task.run)
+
+    def slots(self) -> int:
+        """How many tasks the workers take at once: one per GPU where any declares some, else per thread."""
+        return self.gpus or sum(int(worker["nthreads"]) for worker in self._workers.values())
+
+    def _look(self) -> None:
+        """See which workers there are now; when the scheduler does not answer, those of before."""
+        try:
+            self._workers = dict(self._client.scheduler_info(n_workers=-1)["workers"])
+        except Exception as problem:
+            log.warning("The scheduler does not answer: %s", problem)
+        self.gpus = sum(int(worker["resources"].get(GPU, 0)) for worker in self._workers.values())
+
+    def _submit(self, task: Task) -> tuple[Future, Task]:
+        future = self._client.submit(
+            run_on_worker,
+            task,
+            threads_per_host(self._workers),
+            key=f"nextgenface-{task.run}-{task.name}",
+            pure=False,
+            resources={GPU: 1} if self.gpus else None,
+        )
+        return future, task
 
 
 class _Stopping:

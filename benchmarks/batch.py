@@ -1,0 +1,81 @@
+"""What a second worker brings: the same batch with one and with two, each limited to one thread.
+
+    python benchmarks/batch.py [--copies 4] [--size 192] [--workers 2] [--output DIR]
+
+Prints one JSON object: {"one": {"seconds", "per_hour"}, "many": {…, "workers"}, "ratio", …}. The batches are
+small fits of copies of one public-domain portrait, through `nextgenface-batch` with all it does: a process
+for each subject, checkpoints, final pictures, summary. On a machine with fewer free cores than workers the
+ratio says more about the machine than about the batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from nextgenface.cores import available_cores
+
+SMALL = {"textureResolution": 128, "iterStep1": 15, "iterStep2": 20, "iterStep3": 15, "rtSamples": 16}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+
+def run(photos: Path, output: Path, workers: int, size: int) -> dict[str, Any]:
+    """One batch from nothing; its wall time and how many an hour that makes."""
+    settings = {**SMALL, "maxResolution": size, "threads": 1}
+    command = [sys.executable, "-m", "nextgenface.cli.batch", "--input", str(photos), "--output", str(output)]
+    command += ["--workers", str(workers), "--quiet"]
+    command += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    started = time.monotonic()
+    subprocess.run(command, check=True, env={**os.environ, **ONE_THREAD})
+    seconds = time.monotonic() - started
+    summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
+    finished = summary["counts"]["finished"]
+    return {
+        "workers": workers,
+        "finished": finished,
+        "seconds": round(seconds, 2),
+        "per_hour": round(3600 * finished / seconds, 1),
+        "seconds_each": [round(entry["seconds"], 2) for entry in summary["subjects"]],
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and print; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--copies", type=int, default=4, help="subjects of a batch")
+    parser.add_argument("--size", type=int, default=192, help="side of the fitted picture in pixels")
+    parser.add_argument("--workers", type=int, default=2, help="workers of the second batch")
+    parser.add_argument("--output", type=Path, help="keep the batches here (default: thrown away)")
+    options = parser.parse_args(arguments)
+    from PIL import Image
+    from skimage import data
+
+    with tempfile.TemporaryDirectory(prefix="nextgenface-batch-") as temporary:
+        folder = (options.output or Path(temporary)).absolute()
+        photos = folder / "photos"
+        photos.mkdir(parents=True, exist_ok=True)
+        for i in range(options.copies):
+            Image.fromarray(data.astronaut()).save(photos / f"copy_{i}.png", compress_level=1)
+        one = run(photos, folder / "one", 1, options.size)
+        many = run(photos, folder / "many", options.workers, options.size)
+    told = {
+        "subjects": options.copies,
+        "size": options.size,
+        "cores": available_cores(),
+        "one": one,
+        "many": many,
+        "ratio": round(one["seconds"] / many["seconds"], 3),
+    }
+    print(json.dumps(told, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

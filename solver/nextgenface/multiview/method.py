@@ -21,8 +21,9 @@ from ..fitting.state import StageReport
 from ..results import RESULT, SCHEMA, stage_entry
 from ..views import Camera
 
-METHODS: dict[str, str] = {"gaussians": ".multiview.gaussians.method"
-    "mesh": "nextgenface.multiview.neural_shading.method",
+METHODS: dict[str, str] = {
+    "gaussians": ".multiview.gaussians.method",
+    "mesh": ".multiview.neural_shading.method",
 }
 """Method name, as in job.json and result.json -> module with its `reconstruct`."""
 

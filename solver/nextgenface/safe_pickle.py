@@ -2,7 +2,8 @@
 
 `pickle.load` runs whatever code a file asks for. Here the only names a file may mention are those that NumPy
 arrays need, and even these are replaced by the small classes below, so that no array is built before its
-shape, type and byte count have been checked.
+shape, type and byte count have been checked. Files of face models may also mention the few classes that FLAME
+is stored with (chumpy's arrays, SciPy's sparse matrices); they are replaced in the same way.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import CheckpointError
+from .errors import CheckpointError, ModelError, NextGenFaceError
 
 MAX_VALUES = 100_000
 """More values than any checkpoint has; a file of a few bytes can name billions by repeating itself."""
@@ -30,6 +31,8 @@ class _Refused(Exception):
 class _Dtype:
     """Stands for numpy.dtype while the file is read."""
 
+    objects = False
+
     def __init__(self, code: Any, align: Any = False, copy: Any = False) -> None:
         if not isinstance(code, str) or not code or code[0] not in _KINDS or not code[1:].isdigit():
             raise _Refused(f"data of type {str(code)[:40]!r}")
@@ -43,6 +46,67 @@ class _Dtype:
             self.dtype = self.dtype.newbyteorder(order)
 
 
+class _DtypeOrObjects(_Dtype):
+    """The same where arrays of Python values are allowed; they become plain lists."""
+
+    def __init__(self, code: Any, align: Any = False, copy: Any = False) -> None:
+        self.objects = code in ("O", "O8", "O4")
+        super().__init__("u1" if self.objects else code)
+
+    def __setstate__(self, state: Any) -> None:
+        if not self.objects:
+            super().__setstate__(state)
+
+
+class _Holder:
+    """Stands for an object of a class that is not imported; keeps the state that the file gives it."""
+
+    state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _ChumpyArray(_Holder):
+    """chumpy.ch.Ch: the array is its entry 'x'."""
+
+    def plain(self) -> Any:
+        if not isinstance(self.state, dict) or "x" not in self.state:
+            raise _Refused("a chumpy expression instead of an array")
+        return self.state["x"]
+
+
+class _SparseMatrix(_Holder):
+    """A SciPy matrix by compressed columns, which becomes a dense array."""
+
+    def plain(self) -> Any:
+        state = self.state if isinstance(self.state, dict) else {}
+        shape = state.get("_shape", state.get("shape"))
+        parts = [_finished(state.get(name)) for name in ("data", "indices", "indptr")]
+        if (
+            not isinstance(shape, tuple)
+            or len(shape) != 2
+            or not all(isinstance(p, np.ndarray) for p in parts)
+        ):
+            raise _Refused("a damaged sparse matrix")
+        data, rows, starts = parts
+        height, width = (int(s) for s in shape)
+        if not (
+            0 < height * width <= 50_000_000 and starts.shape == (width + 1,) and rows.shape == data.shape
+        ):
+            raise _Refused("a damaged sparse matrix")
+        counts = np.diff(starts)
+        if (counts < 0).any() or counts.sum() != rows.size or not ((rows >= 0) & (rows < height)).all():
+            raise _Refused("a damaged sparse matrix")
+        dense = np.zeros((height, width), data.dtype)
+        np.add.at(dense, (rows, np.repeat(np.arange(width), counts)), data)
+        return dense
+
+
+def _finished(value: Any) -> Any:
+    return value.value if isinstance(value, _Array) else value
+
+
 class _ArrayType:
     """Stands for the type numpy.ndarray, which a file only passes to `_reconstruct`."""
 
@@ -52,9 +116,13 @@ class _Array:
 
     def __init__(self) -> None:
         self.value: np.ndarray | None = None
+        self.listed: Any = None
 
     def __setstate__(self, state: Any) -> None:
         _version, shape, dtype, fortran, content = state
+        if isinstance(dtype, _Dtype) and dtype.objects:
+            self.listed = content
+            return
         self.value = _make_array(content, dtype, shape, "F" if fortran else "C")
 
 
@@ -108,11 +176,39 @@ for _core in ("numpy.core", "numpy._core"):
     _ALLOWED[(f"{_core}.numeric", "_frombuffer")] = _frombuffer
 
 
+def _rebuild(cls: Any, base: Any, state: Any = None) -> Any:
+    """How protocols 0 and 1 store objects."""
+    if not (isinstance(cls, type) and issubclass(cls, _Holder)):
+        raise _Refused("an object of another class")
+    return cls()
+
+
+class _ObjectType:
+    """Stands for the type object, which a file only passes to `_rebuild`."""
+
+
+_MODEL_CLASSES: dict[tuple[str, str], Any] = {
+    **_ALLOWED,
+    ("numpy", "dtype"): _DtypeOrObjects,
+    ("chumpy.ch", "Ch"): _ChumpyArray,
+    ("copy_reg", "_reconstructor"): _rebuild,
+    ("copyreg", "_reconstructor"): _rebuild,
+    ("__builtin__", "object"): _ObjectType,
+    ("builtins", "object"): _ObjectType,
+}
+for _sparse in ("scipy.sparse.csc", "scipy.sparse._csc"):
+    _MODEL_CLASSES[(_sparse, "csc_matrix")] = _SparseMatrix
+
+
 class _Reader(pickle.Unpickler):
+    def __init__(self, stream: io.BytesIO, allowed: dict[tuple[str, str], Any]) -> None:
+        super().__init__(stream, encoding="latin1")
+        self.allowed = allowed
+
     def find_class(self, module: str, name: str) -> Any:
         """Only what arrays need; called for every name a file mentions."""
         try:
-            return _ALLOWED[(module, name)]
+            return self.allowed[(module, name)]
         except KeyError:
             raise _Refused(f"{module}.{name}") from None
 
@@ -138,20 +234,44 @@ def read_plain_pickle(path: Path) -> Any:
         raise CheckpointError(
             f"Cannot read the checkpoint {path} ({problem.strerror or problem})."
         ) from problem
+    advice = "Use the checkpoint of another stage or run the stage again."
+    return _load(content, _ALLOWED, f"checkpoint {path}", "a checkpoint", advice, CheckpointError)
+
+
+def read_model_pickle(path: Path, start: int = 0) -> Any:
+    """The same for a pickle of a face model, from byte `start` of a file.
+
+    Arrays of chumpy and sparse matrices become plain arrays, arrays of Python values become lists. Raises
+    ModelError.
+    """
     try:
-        loaded = _Reader(io.BytesIO(content), encoding="latin1").load()
+        content = Path(path).read_bytes()[start:]
+    except OSError as problem:
+        raise ModelError(f"Cannot read the face model {path} ({problem.strerror or problem}).") from problem
+    return _load(
+        content, _MODEL_CLASSES, f"face model {path}", "a face model", "Get the file again.", ModelError
+    )
+
+
+def _load(
+    content: bytes,
+    allowed: dict[tuple[str, str], Any],
+    which: str,
+    kind: str,
+    advice: str,
+    error: type[NextGenFaceError],
+) -> Any:
+    try:
+        loaded = _Reader(io.BytesIO(content), allowed).load()
         return _plain(loaded, [0], 0)
     except _Refused as refused:
-        raise CheckpointError(
-            f"The checkpoint {path} was refused: it contains {refused}, which a checkpoint never needs. "
-            "Such a file "
-            "can run programs when it is opened in other ways; use only checkpoints from people you trust."
+        raise error(
+            f"The {which} was refused: it contains {refused}, which {kind} never needs. Such a file "
+            "can run programs when it is opened in other ways; use only files from people you trust."
         ) from None
     except Exception as problem:  # a damaged pickle can raise almost anything
-        raise CheckpointError(
-            f"The checkpoint {path} is damaged or not a checkpoint ({type(problem).__name__}: "
-            f"{str(problem)[:120]}). "
-            "Use the checkpoint of another stage or run the stage again."
+        raise error(
+            f"The {which} is damaged or not {kind} ({type(problem).__name__}: {str(problem)[:120]}). {advice}"
         ) from problem
 
 
@@ -160,7 +280,11 @@ def _plain(value: Any, count: list[int], depth: int) -> Any:
     count[0] += 1
     if count[0] > MAX_VALUES or depth > MAX_DEPTH:
         raise _Refused("too many nested values")
+    if isinstance(value, (_ChumpyArray, _SparseMatrix)):
+        return _plain(value.plain(), count, depth + 1)
     if isinstance(value, _Array):
+        if value.listed is not None:
+            return _plain(value.listed, count, depth + 1)
         if value.value is None:
             raise _Refused("an array without content")
         return value.value

@@ -246,8 +246,18 @@ def test_command(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "There is no face model 'nobody'" in capsys.readouterr().out
 
 
-def test_a_missing_basel_folder_says_what_to_set(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="NEXTGENFACE_DATA_DIR"):
-        registry.resolve_files("bfm", None)
+def test_a_missing_basel_model_says_where_to_get_it_and_what_else_there_is(
+    home: Path, tmp_path: Path
+) -> None:
+    for folder in (None, tmp_path / "nowhere"):
+        with pytest.raises(ModelError, match="NEXTGENFACE_DATA_DIR") as caught:
+            registry.find_place("bfm", folder)
+        for part in (
+            "bfm2017.html",
+            "model2017-1_face12_nomouth.h5",
+            "albedoModel2020_face12",
+            "model = builtin",
+        ):
+            assert part in str(caught.value)
     with pytest.raises(ModelError, match=r"holds no \.h5"):
-        registry.resolve_files(str(tmp_path))
+        registry.load_place(tmp_path)

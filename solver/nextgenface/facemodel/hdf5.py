@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from ..files import atomic_path
+from .formats.arrays import Hdf5
 from .model import FaceModel
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def content_hash(model: FaceModel) -> str:
     digest = hashlib.sha256()
     for item in fields(model):
         value = getattr(model, item.name)
-        if item.name in ("name", "hash") or value is None:
+        if item.name in ("name", "hash", "notes") or value is None:
             continue
         entries = value.items() if isinstance(value, dict) else [("", value)]
         for key, entry in sorted(entries):
@@ -64,7 +65,11 @@ def trim(model: FaceModel, size: int = TRIMMED_SIZE) -> FaceModel:
         for kind in ("basis", "variance")
     }
     return replace(
-        model, **cut, specular_basis=model.specular_basis[:count], hash=f"{model.hash[:12]}-{count}"
+        model,
+        **cut,
+        specular_basis=model.specular_basis[:count],
+        native={part: matrix[:count] for part, matrix in model.native.items()},
+        hash=f"{model.hash[:12]}-{count}",
     )
 
 
@@ -87,6 +92,8 @@ def write_model(path: Path, model: FaceModel, half: bool = True) -> None:
             file.attrs["schema"] = SCHEMA
             file.attrs["name"] = model.name
             file.attrs["specular_unit"] = "level"
+            if model.notes:
+                file.attrs["notes"] = "\n".join(model.notes)
             for part, group in _PARTS.items():
                 basis = getattr(model, f"{part}_basis")
                 put(file, f"{group}/model/mean", getattr(model, f"{part}_mean").reshape(-1), np.float32)
@@ -102,6 +109,8 @@ def write_model(path: Path, model: FaceModel, half: bool = True) -> None:
                 put(file, f"landmarks/{scheme}", table, np.int32)
             for name, weights in model.regions.items():
                 put(file, f"regions/{name}", weights, np.float32)
+            for part, matrix in model.native.items():
+                put(file, f"native/{part}", matrix, np.float32)
             if model.blendshape_deltas is not None:
                 file["blendshapes/names"] = np.array(model.blendshape_names, dtype="S")
                 put(file, "blendshapes/deltas", model.blendshape_deltas, kind)
@@ -113,17 +122,28 @@ def write_model(path: Path, model: FaceModel, half: bool = True) -> None:
             file.attrs["hash"] = model.hash or digest
 
 
+def is_complete(path: Path) -> bool:
+    """Whether one file holds everything a `FaceModel` needs, so that nothing has to be derived."""
+    needed = ("shape/model/mean", "diffuseAlbedo/model/mean", "uv", "mirror")
+    try:
+        with Hdf5(path) as file:
+            return all(file.has(name) for name in needed) and bool(file.names("landmarks"))
+    except ModelError:
+        return False
+
+
 class _Sources:
     """Looks every dataset up in the first of several files that has it."""
 
-    def __init__(self, files: Sequence[h5py.File]) -> None:
+    def __init__(self, files: Sequence[Hdf5]) -> None:
         self.files = files
         self.missing: list[str] = []
 
     def get(self, name: str, required: bool = True) -> NDArray | None:
         for file in self.files:
-            if isinstance(file.get(name), h5py.Dataset):
-                return np.asarray(file[name][()])
+            found = file.read(name)
+            if found is not None:
+                return found
         if required:
             self.missing.append(name)
         return None
@@ -131,14 +151,13 @@ class _Sources:
     def names(self, group: str) -> list[str]:
         found: dict[str, None] = {}
         for file in self.files:
-            if isinstance(file.get(group), h5py.Group):
-                found |= dict.fromkeys(file[group])
+            found |= dict.fromkeys(file.names(group))
         return list(found)
 
     def attribute(self, name: str) -> str:
         for file in self.files:
-            if name in file.attrs:
-                return str(file.attrs[name])
+            if name in file.file.attrs:
+                return str(file.file.attrs[name])
         return ""
 
 
@@ -152,7 +171,7 @@ def read_model(paths: Sequence[Path], trim_pca: bool = False, verify: bool = Tru
     shown = ", ".join(str(p) for p in paths)
     try:
         with ExitStack() as stack:
-            sources = _Sources([stack.enter_context(h5py.File(p, "r")) for p in paths])
+            sources = _Sources([stack.enter_context(Hdf5(p)) for p in paths])
             model = _read(sources, shown)
             expected, identity = sources.attribute("content_hash"), sources.attribute("hash")
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
@@ -224,6 +243,8 @@ def _read(sources: _Sources, shown: str) -> FaceModel:
     if "skin" not in regions:
         log.warning("The face model %s has no region 'skin': the whole mesh counts as skin.", shown)
         regions["skin"] = np.ones(count, np.float32)
+    native = {part: np.asarray(sources.get(f"native/{part}"), np.float32) for part in sources.names("native")}
+    notes = sources.attribute("notes")
     names = sources.get("blendshapes/names", required=False)
     deltas = sources.get("blendshapes/deltas", required=False)
     return FaceModel(
@@ -248,4 +269,6 @@ def _read(sources: _Sources, shown: str) -> FaceModel:
         regions=regions,
         blendshape_names=() if names is None else tuple(n.decode() for n in names.tolist()),
         blendshape_deltas=None if deltas is None else np.ascontiguousarray(deltas, dtype=np.float32),
+        native=native,
+        notes=tuple(notes.splitlines()),
     )

@@ -38,11 +38,16 @@ class FaceModel:
     roughness_mean: FloatArray  # (V,) Principled roughness (alpha = roughness^2)
     faces: IntArray  # (F, 3) counter-clockwise seen from outside
     uv: FloatArray  # (V, 2), origin bottom left
-    mirror: IntArray  # (V,) index of the mirrored vertex (itself on the mid-plane)
+    mirror: IntArray  # (V,) vertex at (or next to) the mirror image of each vertex
     landmarks: dict[str, IntArray]  # scheme ("mediapipe", "ibug68") -> (L,) vertex per landmark, -1 = none
     regions: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # name -> (V,) weight 0..1
     blendshape_names: tuple[str, ...] = ()
     blendshape_deltas: FloatArray | None = None  # (B, V, 3) mm at weight 1
+    native: dict[str, FloatArray] = field(default_factory=dict)
+    """"shape", "expression", "diffuse" -> matrix (K, N) from the coefficients of the model's own file to
+    these,
+    where the file's basis was not orthonormal; absent where both are the same."""
+    notes: tuple[str, ...] = ()  # what was not there or is not as in the file; people are told at every use
 
     @property
     def vertex_count(self) -> int:

@@ -10,26 +10,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..errors import ModelError, OutputError
-from ..geometry.laplacian import face_normals
 from ..paths import asset, asset_folders, user_data_dir
-from .hdf5 import read_model, trim, write_model
+from . import formats
+from .check import check_model as check_model
+from .hdf5 import is_complete, read_model, trim, write_model
 from .model import FaceModel
+from .stored import load_completed
 
 log = logging.getLogger(__name__)
 
 BUILTIN = "builtin"
 BASEL = "bfm"
-_TOLERANCE = 1e-3
+BASEL_FORM = "https://faces.dmi.unibas.ch/bfm/bfm2017.html"
+ALBEDO_PAGE = "https://github.com/waps101/AlbedoMM/releases"
 
 
 class ModelChoice(Protocol):
     """What `load_model` asks of a Config."""
 
-    model: str  # "builtin", "bfm", the name of a file in the user's models folder, or a path
+    model: str  # "builtin", "bfm", a name in the user's models folder, or a path
     path: str  # folder of the Basel Face Model
     trimPca: bool
 
@@ -106,30 +106,60 @@ def build_builtin(force: bool = False, say: Callable[[str], None] = log.info) ->
     return read_model([target])
 
 
-def resolve_files(name: str, basel_folder: Path | None = None) -> list[Path]:
-    """Files of a model given by name or path. Raises ModelError that says where was looked."""
+def find_place(name: str, basel_folder: Path | None = None) -> Path:
+    """The file or folder of a model given by name or path. Raises ModelError that says where was looked."""
     if name == BASEL:
-        if basel_folder is None:
-            raise ModelError(
-                "No folder with the Basel Face Model was found. Set 'path' (or NEXTGENFACE_DATA_DIR) to the "
-                "folder with its .h5 files, or use model = builtin."
-            )
-        place = basel_folder
-    else:
-        place = Path(name).expanduser()
-        if not place.exists() and (models_folder() / f"{name}.h5").is_file():
-            place = models_folder() / f"{name}.h5"
-    if place.is_dir():
-        files = sorted(place.glob("*.h5"))
-        if not files:
-            raise ModelError(f"The folder {place} holds no .h5 face model. Check 'model' and 'path'.")
-        return files
-    if not place.is_file():
-        known = ", ".join(entry.name for entry in list_models())
+        for folder in (basel_folder, models_folder() / BASEL):
+            if folder is not None and folder.exists():
+                return folder
+        raise ModelError(_no_basel_model(basel_folder))
+    place = Path(name).expanduser()
+    for candidate in (place, models_folder() / name, models_folder() / f"{name}.h5"):
+        if candidate.exists():
+            return candidate
+    known = ", ".join(entry.name for entry in list_models())
+    raise ModelError(
+        f"There is no face model '{name}'. Known models: {known}; or give the path of a model's file or "
+        f"folder. "
+        "nextgenface-models list shows what can be installed."
+    )
+
+
+def _no_basel_model(folder: Path | None) -> str:
+    looked = (
+        f"in {folder}" if folder is not None else "in ./data/baselMorphableModel and ./baselMorphableModel"
+    )
+    return (
+        f"The Basel Face Model was not found {looked}. Ask for it with the form at {BASEL_FORM}, then put "
+        "model2017-1_face12_nomouth.h5 from there and albedoModel2020_face12_albedoPart.h5 from "
+        f"{ALBEDO_PAGE} into one folder, and set 'path' (or NEXTGENFACE_DATA_DIR) to it. "
+        "Without it, choose the built-in model: model = builtin."
+    )
+
+
+def load_place(place: Path, trim_pca: bool = False) -> FaceModel:
+    """The model in a file or folder of any format; what its files lack is derived once and kept.
+
+    Raises ModelError when nothing is recognised there, or when it is damaged.
+    """
+    found = formats.find(place)
+    if found is None:
+        kinds = ", ".join(module.NAME for module in formats.FORMATS)
         raise ModelError(
-            f"There is no face model '{name}'. Known models: {known}; or give the path of an .h5 file."
+            f"{place} holds no .h5 face model, nor one of another known format ({kinds}). Check 'model' and "
+            "'path'; docs/face-models.md says which files are needed."
         )
-    return [place]
+    module, files = found
+    if len(files) == 1 and is_complete(files[0]):
+        model = read_model(files)
+        problems = check_model(model)
+        if problems:
+            raise ModelError(f"The face model {files[0]} cannot be used: {'; '.join(problems)}.")
+    else:
+        model = load_completed(module, files, builtin_recipe(), build_builtin)
+    for note in model.notes:
+        log.warning("%s: %s", model.name, note)
+    return trim(model) if trim_pca else model
 
 
 def load_model(config: ModelChoice) -> FaceModel:
@@ -144,89 +174,21 @@ def load_model(config: ModelChoice) -> FaceModel:
         return trim(model) if trim_pca else model
     find = getattr(config, "modelFolder", None)
     folder = find() if callable(find) else Path(str(getattr(config, "path", "."))).expanduser()
-    files = resolve_files(name, folder)
-    model = read_model(files, trim_pca=trim_pca)
-    problems = check_model(model)
-    if problems:
-        raise ModelError(
-            f"The face model {', '.join(map(str, files))} cannot be used: {'; '.join(problems)}."
-        )
-    return model
+    return load_place(find_place(name, folder), trim_pca)
 
 
 def list_models() -> list[ModelEntry]:
-    """The built-in model and the .h5 files in the user's models folder."""
+    """The built-in model and what lies in the user's models folder: files and folders."""
     built = next(iter(builtin_files()), None)
     note = "is built on first use" if built is None else f"built, {built.stat().st_size / 1e6:.1f} MB"
     entries = [ModelEntry(BUILTIN, built, note)]
-    for path in sorted(models_folder().glob("*.h5")):
-        if not path.name.startswith(("nextgenface-builtin-", ".")):
+    folder = models_folder()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name.startswith(("nextgenface-builtin-", ".")):
+            continue
+        if path.is_dir():
+            size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+            entries.append(ModelEntry(path.name, path, f"{size / 1e6:.1f} MB"))
+        elif path.suffix == ".h5":
             entries.append(ModelEntry(path.stem, path, f"{path.stat().st_size / 1e6:.1f} MB"))
     return entries
-
-
-def check_model(model: FaceModel) -> list[str]:
-    """What is wrong with a model, in words; empty when it can be used."""
-    count = model.vertex_count
-    problems = _check_sizes(model)
-    if problems:
-        return problems
-    for part in ("shape", "expression", "diffuse"):
-        basis, variance = getattr(model, f"{part}_basis"), getattr(model, f"{part}_variance")
-        flat = basis.reshape(len(basis), -1)
-        error = float(np.abs(flat @ flat.T - np.eye(len(flat))).max()) if len(flat) else 0.0
-        if error > _TOLERANCE:
-            problems.append(f"the {part} basis is not orthonormal (off by {error:.2g})")
-        if (variance < 0).any() or (
-            np.diff(variance) > 1e-6 * max(float(variance.max(initial=0)), 1e-9)
-        ).any():
-            problems.append(f"the {part} variances are negative or not in descending order")
-    if not np.array_equal(model.mirror[model.mirror], np.arange(count)):
-        problems.append("the mirror table is not its own inverse")
-    if model.uv.min() < 0 or model.uv.max() > 1:
-        problems.append("uv leaves the range 0..1")
-    if model.diffuse_mean.min() < 0 or model.diffuse_mean.max() > 1:
-        problems.append("the mean albedo leaves the range 0..1")
-    spread = np.ptp(model.shape_mean, axis=0)
-    if not 80 < float(spread.max()) < 800:
-        problems.append(f"the mean face is {spread.max():.3g} units large: millimetres are expected")
-    crosses = face_normals(model.shape_mean, model.faces)
-    if float(crosses[:, 2].sum()) <= 0:
-        problems.append("the triangles run clockwise: the face is inside out")
-    return problems
-
-
-def _check_sizes(model: FaceModel) -> list[str]:
-    """Shapes, index ranges and finite numbers: what the other checks rely on."""
-    count = model.vertex_count
-    problems: list[str] = []
-
-    def expect(label: str, array: NDArray, shape: tuple[int, ...]) -> None:
-        if array.shape != shape:
-            problems.append(f"{label} has shape {array.shape}, not {shape}")
-        elif array.dtype.kind == "f" and not np.isfinite(array).all():
-            problems.append(f"{label} holds numbers that are not finite")
-
-    for part in ("shape", "expression", "diffuse"):
-        size = len(getattr(model, f"{part}_variance"))
-        expect(f"{part}_mean", getattr(model, f"{part}_mean"), (count, 3))
-        expect(f"{part}_basis", getattr(model, f"{part}_basis"), (size, count, 3))
-        expect(f"{part}_variance", getattr(model, f"{part}_variance"), (size,))
-    expect("specular_mean", model.specular_mean, (count, 3))
-    expect("specular_basis", model.specular_basis, model.diffuse_basis.shape)
-    expect("roughness_mean", model.roughness_mean, (count,))
-    expect("uv", model.uv, (count, 2))
-    expect("mirror", model.mirror, (count,))
-    for name, weights in model.regions.items():
-        expect(f"region {name}", weights, (count,))
-    if model.blendshape_deltas is not None:
-        expect("blendshape_deltas", model.blendshape_deltas, (len(model.blendshape_names), count, 3))
-    tables = {"faces": model.faces, "mirror": model.mirror}
-    tables |= {f"landmarks {name}": table for name, table in model.landmarks.items()}
-    for label, table in tables.items():
-        lowest = -1 if label.startswith("landmarks") else 0
-        if table.size == 0 or table.min() < lowest or table.max() >= count:
-            problems.append(f"{label} points to vertices that do not exist")
-    if model.faces.ndim != 2 or model.faces.shape[1] != 3:
-        problems.append("faces are not triangles")
-    return problems

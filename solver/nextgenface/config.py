@@ -131,6 +131,12 @@ class Config:
         0.01, "Relative noise at which the path tracer stops before rtSamples is reached.", low=1e-5, high=1.0
     )
     rtTrainingSamples = Option(8, "Samples per pixel while fitting with rays.", low=1)
+    rtOutlineEvery = Option(
+        1,
+        "With engine = raytraced every how many pictures of Pipeline.render have gradients of the face's "
+        "outlines; 0: none.",
+        low=0,
+    )
     rtBounces = Option(
         1, "Reflections of light that rays follow while fitting: 1 is direct light only.", low=1, high=16
     )

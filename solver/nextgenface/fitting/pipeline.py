@@ -25,6 +25,7 @@ from ..rendering.sh import equirect_directions, sh_basis
 from .morphable import MorphableModel
 from .perspective import PerspectiveCamera
 from .state import SH_BANDS, FaceState
+from .traced import join_maps, traced_photos
 
 SHADOW_REUSE_MM = 0.5
 """Shadows are traced again once a vertex has moved further than this since they were traced."""
@@ -58,10 +59,11 @@ def _parameter(name: str, text: str) -> property:
 
 
 class Pipeline:
-    """A face model, n posed and lit copies of it, and the deferred engine that draws them.
+    """A face model, n posed and lit copies of it, and the engine that draws them.
 
     The parameters are tensors that may require gradients; `render` is differentiable with respect to all of
-    them and to the vertices and textures it is given. No Mitsuba is needed; `renderer` is the path tracer.
+    them and to the vertices and textures it is given. With `engine = raytraced` in the options Mitsuba draws,
+    otherwise the deferred engine, which needs no Mitsuba; `renderer` is the path tracer.
     """
 
     vShapeCoeff = _parameter("shape", "Shape coefficients (m, K), un-whitened.")
@@ -88,6 +90,8 @@ class Pipeline:
         self.faces32 = self.morphableModel.faces.to(torch.int32)
         self._fitted_sh: Tensor | None = None  # the SH coefficients that belong to state.environment
         self._shadows: dict[int, tuple[Tensor, Transfer]] = {}
+        rays = config.engine == "raytraced"
+        self._rays = traced_photos(self.model, config, torch.device(self.device)) if rays else None
         self.initSceneParameters(1)
 
     @property
@@ -227,12 +231,16 @@ class Pipeline:
         roughnessTextures: Tensor | None = None,
         renderAlbedo: bool = False,
     ) -> Tensor:
-        """Draw all photos with the deferred engine: (n, H, W, 4) linear radiance and coverage.
+        """Draw all photos: (n, H, W, 4) linear radiance and coverage.
 
         `cameraVerts` (n, V, 3) camera space mm, default the current shape and pose. Textures (m, T, T, 3 or
         1) top row first, any T; default those of stage 3, else the statistical albedo. `renderAlbedo`: the
-        base colour without light. Differentiable with respect to all arguments and parameters; shadows are
-        held fixed while the vertices move less than half a millimetre, and silhouettes carry no gradient.
+        base colour without light. Differentiable with respect to all arguments and parameters.
+
+        The deferred engine holds shadows fixed while the vertices move less than half a millimetre, and its
+        silhouettes carry no gradient. The ray-traced one (`rtTrainingSamples`, `rtBounces`) has new noise in
+        every picture, coverage with soft borders, the gradients of silhouettes (`rtOutlineEvery`) but not of
+        moving shadows, and none of the focal length except through silhouettes.
         """
         camera = self.transformVertices() if cameraVerts is None else cameraVerts
         state, model = self.state, self.morphableModel
@@ -282,6 +290,14 @@ class Pipeline:
         coverage = torch.ones_like(base[:, :1])
         if albedo_only:
             return fragments.picture(torch.cat([base, coverage], 1))
+        if self._rays is not None:
+            maps = [
+                self._map(given, values)
+                for given, values in zip(
+                    textures, (colour, level, self.morphableModel.roughness[:, None]), strict=True
+                )
+            ]
+            return self._rays.picture(camera, pose, light, join_maps(maps), size)
         gloss_level = _lookup(textures[1], uv, values[:, 3:6]).mean(1)
         roughness = _lookup(textures[2], uv, values[:, 6:7])[:, 0]
         at_vertices = self.morphableModel.roughness
@@ -298,6 +314,10 @@ class Pipeline:
         reflected = specular_reflectance(gloss_level, roughness, lit[:, 6])[:, None]
         radiance = base * lit[:, :3] * (1 - reflected) + lit[:, 3:6] * reflected
         return fragments.picture(torch.cat([radiance, coverage], 1))
+
+    def _map(self, given: Tensor | None, values: Tensor) -> Tensor:
+        """A texture (T, T, C): the given one, else vertex values (V, C) baked."""
+        return self.morphableModel.generateTextureFromAlbedo(values[None])[0] if given is None else given
 
     def _transfer(self, camera: Tensor, pose: Pose, index: int) -> Transfer:
         """Shadows of a photo's mesh, traced again only when it has moved."""

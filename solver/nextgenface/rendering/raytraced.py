@@ -160,14 +160,15 @@ class RayTracer:
         # Texels repeat beyond the poles; around the horizon the lookup wraps.
         padded = torch.cat([light[:1], light, light[-1:]])
         chances = self._chances(light.detach())
-        pose = frame.pose
+        focal = float(frame.pose.focal.detach())
+        cx, cy = (float(x) for x in frame.pose.principal.detach())
         per_pass = max(1, self.wavefront // samples)
         found = []
         for start in range(0, len(pixel), per_pass):
             some = pixel[start : start + per_pass]
             one = RayPass(
                 self, some, width, samples, seed, footprint, chances, frame.skin.dim() == 3,
-                float(pose.focal), (float(pose.principal[0]), float(pose.principal[1])),
+                focal, (cx, cy),
             )  # fmt: skip
             found.append(call(one, frame.vertices, frame.normals, frame.skin, padded))
         return torch.cat(found) if found else frame.vertices.new_zeros(0, 4)

@@ -4,9 +4,9 @@
     python3 tools/extension.py OUT --store         … without the installer: an existing environment only
     python3 tools/extension.py OUT --repository    out/repository/: the zip, index.json, index.html
 
-Built, validated and indexed by Blender's own extension command. The zip holds the add-on, the solver's source,
-the assets, the built-in face model (not in the repository; built here when needed), and what the installer
-needs: the locks and the set-up scripts. No wheels: nothing of it enters Blender's own Python.
+Built, validated and indexed by Blender's own extension command. The zip holds the add-on, the solver's
+source, the assets, the built-in face model (not in the repository; built here when needed), and what the
+installer needs: the locks and the set-up scripts. No wheels: nothing of it enters Blender's own Python.
 """
 
 from __future__ import annotations
@@ -39,7 +39,12 @@ INSTALLER_TOOLS = [
 UNWANTED = shutil.ignore_patterns(
     "__pycache__", "*.pyc", ".*", "*.egg-info", "bpy-*.txt", "dev.txt", "cluster.txt"
 )
-NEEDED = ["__init__.py", "blender_manifest.toml", "nextgenface_addon/__init__.py", "solver/nextgenface/job.py"]
+NEEDED = [
+    "__init__.py",
+    "blender_manifest.toml",
+    "nextgenface_addon/__init__.py",
+    "solver/nextgenface/job.py",
+]
 LARGEST_MB = 60
 
 MODEL = "from nextgenface.facemodel.registry import build_builtin, builtin_files; build_builtin(say=print); "

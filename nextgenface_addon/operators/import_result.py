@@ -2,15 +2,20 @@
 
 # mypy: disable-error-code="valid-type"
 
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
 from bpy.app.translations import pgettext_rpt as rpt_
 
+from .. import driver
 from ..checkpoints import export_request, exported_folder, is_checkpoint
+from ..preferences import solver_python
+from ..problems import AddonProblem
 from ..properties import TAKEOVER_ITEMS
 from ..scene.importer import ImportOptions, ImportReport, import_result
 from .base import NextGenFaceOperator
+from .run import start_job
 
 FILE_TYPES = ".json;.pickle;.pkl"
 
@@ -53,11 +58,7 @@ class NEXTGENFACE_OT_import_result(NextGenFaceOperator, bpy.types.Operator):
         if is_checkpoint(path):
             done = exported_folder(path)
             if done is None:
-                from .. import driver
-
-                driver.submit(context, export_request(path))
-                self.report({"INFO"}, rpt_("The solver completes the checkpoint; it is imported afterwards"))
-                return {"FINISHED"}
+                return self.completed(context, path)
             path = done
         options = ImportOptions(pack=self.pack, takeover=self.takeover, show_world=self.show_world)
         report = import_result(context, path, options)
@@ -65,6 +66,22 @@ class NEXTGENFACE_OT_import_result(NextGenFaceOperator, bpy.types.Operator):
             self.report({"WARNING"}, warning)
         self.report({"INFO"}, report.text())
         _show(context, report)
+        return {"FINISHED"}
+
+    def completed(self, context: bpy.types.Context, checkpoint: Path) -> set[str]:
+        """Have the solver complete a checkpoint; the result is imported when it is there."""
+        if not checkpoint.is_file():
+            raise AddonProblem(rpt_("There is no checkpoint at {path}.").format(path=checkpoint))
+        entry = start_job(context, export_request(checkpoint), solver_python(context))
+        if isinstance(entry.target, driver.Target):  # asked for just now, whatever the panel says of jobs
+            entry.target = replace(entry.target, auto_import=True)
+        if not bpy.app.background:
+            self.report({"INFO"}, rpt_("The solver completes the checkpoint; then it is imported"))
+            return {"FINISHED"}
+        driver.wait()
+        status = entry.job.status
+        if status.state != "finished" or entry.message:
+            raise AddonProblem(entry.message or status.error or status.text())
         return {"FINISHED"}
 
 

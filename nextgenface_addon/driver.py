@@ -200,6 +200,7 @@ def on_file_loaded(*_: object) -> None:
     scan(Path(bpy.data.filepath).parent / "nextgenface" if bpy.data.filepath else None)
 
 
+@persistent
 def on_exit(*_: object) -> None:
     """Blender ends: `atexit` comes too late for some builds."""
     session.shut_down()

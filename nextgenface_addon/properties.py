@@ -74,15 +74,6 @@ class NextGenFacePhoto(bpy.types.PropertyGroup):
         name="Picture with Numbers", subtype="FILE_PATH", options={"HIDDEN"}
     )
 
-    def request(self) -> PhotoInput:
-        """What the solver is told about this photo."""
-        return PhotoInput(
-            Path(bpy.path.abspath(self.path)),
-            rotate=int(self.rotate),
-            face=self.face if self.face > 1 else 0,
-            focal35=float(f"{self.focal35:.6g}"),
-        )
-
 
 def _property(option: Option) -> object:
     """Blender's property for one option of the table."""
@@ -105,15 +96,6 @@ class NextGenFaceOptions(bpy.types.PropertyGroup):
     """The solver's options, made from the table in `options`, under the solver's own names."""
 
     __annotations__ = {option.name: _property(option) for group in GROUPS for option in group.options}
-
-    def values(self) -> dict[str, Value]:
-        """The options that are not at their defaults."""
-        return changed({name: getattr(self, name) for name in OPTIONS})
-
-    def apply(self, values: dict[str, Value]) -> None:
-        """Set these options, and all others to their defaults."""
-        for name, option in OPTIONS.items():
-            setattr(self, name, values.get(name, option.default))
 
 
 class NextGenFaceSettings(bpy.types.PropertyGroup):
@@ -175,20 +157,48 @@ class NextGenFaceSettings(bpy.types.PropertyGroup):
         default=False,
     )
 
-    def chosen_method(self) -> Method:
-        """The method that is chosen."""
-        return method_named(self.method)
 
-    def active(self) -> NextGenFacePhoto | None:
-        """The photo that is selected in the list, None when the list is empty."""
-        return self.photos[min(self.active_photo, len(self.photos) - 1)] if self.photos else None
+# Functions instead of methods: Blender 4.2 as a module ends with a crash where a PropertyGroup has a method.
 
-    def solver_options(self) -> dict[str, Value]:
-        """What the solver is told: the device, and the method's options that are not at their defaults."""
-        groups = self.chosen_method().option_groups
-        wanted = {option.name for group in GROUPS if group.name in groups for option in group.options}
-        chosen = {name: value for name, value in self.options.values().items() if name in wanted}
-        return {"device": self.device, **chosen}
+
+def photo_input(photo: NextGenFacePhoto) -> PhotoInput:
+    """What the solver is told about a photo of the list."""
+    return PhotoInput(
+        Path(bpy.path.abspath(photo.path)),
+        rotate=int(photo.rotate),
+        face=photo.face if photo.face > 1 else 0,
+        focal35=float(f"{photo.focal35:.6g}"),
+    )
+
+
+def active_photo(settings: NextGenFaceSettings) -> NextGenFacePhoto | None:
+    """The photo that is selected in the list, None when the list is empty."""
+    photos = settings.photos
+    return photos[min(settings.active_photo, len(photos) - 1)] if photos else None
+
+
+def option_values(settings: NextGenFaceSettings) -> dict[str, Value]:
+    """The options that are not at their defaults."""
+    return changed({name: getattr(settings.options, name) for name in OPTIONS})
+
+
+def apply_options(settings: NextGenFaceSettings, values: dict[str, Value]) -> None:
+    """Set these options, and all others to their defaults."""
+    for name, option in OPTIONS.items():
+        setattr(settings.options, name, values.get(name, option.default))
+
+
+def chosen_method(settings: NextGenFaceSettings) -> Method:
+    """The method that is chosen."""
+    return method_named(settings.method)
+
+
+def solver_options(settings: NextGenFaceSettings) -> dict[str, Value]:
+    """What the solver is told: the device, and the method's options that are not at their defaults."""
+    groups = chosen_method(settings).option_groups
+    wanted = {option.name for group in GROUPS if group.name in groups for option in group.options}
+    chosen = {name: value for name, value in option_values(settings).items() if name in wanted}
+    return {"device": settings.device, **chosen}
 
 
 CLASSES = (NextGenFacePhoto, NextGenFaceOptions, NextGenFaceSettings)

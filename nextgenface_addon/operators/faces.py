@@ -12,6 +12,7 @@ from .. import driver, tasks
 from ..faces import FaceFinder
 from ..jobs import JobError
 from ..preferences import solver_python
+from ..properties import photo_input
 from .base import NextGenFaceOperator
 
 FINDER = "faces"
@@ -36,7 +37,7 @@ class NEXTGENFACE_OT_find_faces(NextGenFaceOperator, bpy.types.Operator):
 
     def work(self, context: bpy.types.Context) -> set[str]:
         scene_name = context.scene.name
-        photos = [photo.request() for photo in context.scene.nextgenface.photos]
+        photos = [photo_input(photo) for photo in context.scene.nextgenface.photos]
         # A folder for each search: the pictures of the last one may still be on screen. Blender deletes it.
         finder = FaceFinder(Path(tempfile.mkdtemp(prefix="nextgenface-faces-", dir=bpy.app.tempdir)))
         finder.begin(solver_python(context), photos)

@@ -7,6 +7,7 @@ from pathlib import Path
 import bpy
 from bpy.app.translations import pgettext_rpt as rpt_
 
+from ..properties import active_photo
 from .base import NextGenFaceOperator
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".webp", ".exr", ".bmp")
@@ -120,7 +121,7 @@ class NEXTGENFACE_OT_rotate_photo(PhotoOperator, bpy.types.Operator):
     clockwise: bpy.props.BoolProperty(name="Clockwise", default=True)
 
     def work(self, context: bpy.types.Context) -> set[str]:
-        photo = context.scene.nextgenface.active()
+        photo = active_photo(context.scene.nextgenface)
         photo.rotate = str((int(photo.rotate) + (90 if self.clockwise else 270)) % 360)
         return {"FINISHED"}
 

@@ -5,6 +5,7 @@
 import bpy
 
 from ..presets import UserPresets, values_of
+from ..properties import apply_options, option_values
 from ..solver_python import package_root
 from ..user_folders import user_folder
 from .base import NextGenFaceOperator
@@ -38,7 +39,7 @@ class NEXTGENFACE_OT_apply_preset(NextGenFaceOperator, bpy.types.Operator):
 
     def work(self, context: bpy.types.Context) -> set[str]:
         settings = context.scene.nextgenface
-        settings.options.apply(values_of(self.name, package_root() / "assets", user_presets()))
+        apply_options(settings, values_of(self.name, package_root() / "assets", user_presets()))
         settings.preset = self.name
         return {"FINISHED"}
 
@@ -58,7 +59,7 @@ class NEXTGENFACE_OT_save_preset(NextGenFaceOperator, bpy.types.Operator):
 
     def work(self, context: bpy.types.Context) -> set[str]:
         settings = context.scene.nextgenface
-        path = user_presets().save(self.name, settings.options.values())
+        path = user_presets().save(self.name, option_values(settings))
         settings.preset = path.stem
         refresh()
         return {"FINISHED"}

@@ -12,6 +12,7 @@ from bpy.app.translations import pgettext_rpt as rpt_
 from .. import driver, session
 from ..jobs import Job, JobRequest, PhotoInput
 from ..preferences import preferences, solver_python
+from ..properties import chosen_method, photo_input, solver_options
 from ..solver_python import solver_folder
 from .base import AddonProblem, NextGenFaceOperator
 
@@ -26,7 +27,7 @@ class NEXTGENFACE_OT_run(NextGenFaceOperator, bpy.types.Operator):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         settings = context.scene.nextgenface
-        if settings.chosen_method().input == "dataset":
+        if chosen_method(settings).input == "dataset":
             if not settings.dataset:
                 cls.poll_message_set("Choose the folder of the data set first")
                 return False
@@ -65,7 +66,7 @@ def job_requests(settings: bpy.types.PropertyGroup, chosen: bpy.types.PropertyGr
     """What the settings ask for: one job, or one per photo when each shows another person. Raises
     AddonProblem.
     """
-    method = settings.chosen_method()
+    method = chosen_method(settings)
     if method.input == "dataset":
         dataset = Path(bpy.path.abspath(settings.dataset))
         if not dataset.is_dir():
@@ -76,7 +77,7 @@ def job_requests(settings: bpy.types.PropertyGroup, chosen: bpy.types.PropertyGr
             )
         groups: list[list[PhotoInput]] = [[PhotoInput(dataset)]]
     else:
-        photos = [photo.request() for photo in settings.photos if photo.enabled]
+        photos = [photo_input(photo) for photo in settings.photos if photo.enabled]
         for photo in photos:
             if not photo.path.is_file():
                 raise AddonProblem(
@@ -85,7 +86,7 @@ def job_requests(settings: bpy.types.PropertyGroup, chosen: bpy.types.PropertyGr
                     )
                 )
         groups = [photos] if settings.shared_identity else [[photo] for photo in photos]
-    options = settings.solver_options()
+    options = solver_options(settings)
     if chosen.bfm_folder and "path" not in options:
         options["path"] = bpy.path.abspath(chosen.bfm_folder)
     folder = output_folder(settings, chosen)

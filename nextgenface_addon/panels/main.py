@@ -8,6 +8,7 @@ from bpy.app.translations import pgettext_iface as iface_
 from .. import session, tasks, thumbnails
 from ..jobs import Job
 from ..operators.presets import user_names
+from ..properties import active_photo, chosen_method
 from .base import SidebarPanel, paragraphs
 from .outcome import draw_outcome, draw_warnings
 
@@ -89,7 +90,7 @@ class NEXTGENFACE_PT_main(SidebarPanel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         settings = context.scene.nextgenface
-        method = settings.chosen_method()
+        method = chosen_method(settings)
         if len(settings.bl_rna.properties["method"].enum_items) > 1:
             layout.prop(settings, "method", text="")
         if method.input == "photos":
@@ -122,7 +123,7 @@ def draw_photos(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -
         column.operator("nextgenface.move_photo", text="", icon="TRIA_UP").direction = "UP"
         column.operator("nextgenface.move_photo", text="", icon="TRIA_DOWN").direction = "DOWN"
         layout.prop(settings, "shared_identity")
-    photo = settings.active()
+    photo = active_photo(settings)
     if photo is None:
         layout.label(text="Add photos, or drop them into the viewport", icon="INFO")
         return

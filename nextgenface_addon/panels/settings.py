@@ -5,6 +5,7 @@ from __future__ import annotations
 import bpy
 
 from ..options import GROUPS, Group
+from ..properties import chosen_method
 from .base import SidebarPanel
 
 
@@ -22,7 +23,7 @@ class NEXTGENFACE_PT_settings(SidebarPanel, bpy.types.Panel):
         layout.use_property_decorate = False
         settings = context.scene.nextgenface
         layout.prop(settings, "config")
-        wanted = settings.chosen_method().option_groups
+        wanted = chosen_method(settings).option_groups
         for group in GROUPS:
             if group.name in wanted:
                 draw_group(layout, group, settings.options)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process_helpers import wait_for
+from process_helpers import wait_for, within
 from synthetic import Folder
 
 
@@ -65,6 +65,12 @@ def running_in(stage: str) -> Callable[[], bool]:
     return lambda: bool(now().status.stage == stage)
 
 
+def values(settings: Any) -> dict[str, Any]:
+    from nextgenface_addon.properties import option_values
+
+    return option_values(settings)
+
+
 def cameras(bpy: Any) -> list[str]:
     return [camera.name for camera in bpy.data.objects if camera.type == "CAMERA"]
 
@@ -95,23 +101,27 @@ def test_blender_is_never_held_up_while_a_job_runs(
 
     monkeypatch.setenv("FAKE_BEHAVIOUR", behaviour)
     addon.context.scene.nextgenface.auto_import = False
-    before = time.perf_counter()
-    addon.ops.nextgenface.run()
-    pressed = time.perf_counter() - before
-    times, drawn = [], []
-    while not now().status.done:
+
+    def longest() -> float:
         before = time.perf_counter()
-        driver.follow()
-        times.append(time.perf_counter() - before)
-        before = time.perf_counter()
-        for cls in own_panels():
-            draw(cls, addon)
-        drawn.append(time.perf_counter() - before)
-        time.sleep(0.005)
-    figures = f"button {pressed * 1000:.0f} ms, longest look {max(times) * 1000:.1f} ms of {len(times)}, "
-    print(f"\n{behaviour or 'plain'} job: {figures}longest drawing {max(drawn) * 1000:.1f} ms")
-    assert now().status.state == "finished"
-    assert max(pressed, *times) < 0.1 and max(drawn) < 0.1
+        addon.ops.nextgenface.run()
+        pressed = time.perf_counter() - before
+        times, drawn = [], []
+        while not now().status.done:
+            before = time.perf_counter()
+            driver.follow()
+            times.append(time.perf_counter() - before)
+            before = time.perf_counter()
+            for cls in own_panels():
+                draw(cls, addon)
+            drawn.append(time.perf_counter() - before)
+            time.sleep(0.005)
+        assert now().status.state == "finished"
+        figures = f"button {pressed * 1000:.0f} ms, longest look {max(times) * 1000:.1f} ms of {len(times)}, "
+        print(f"\n{behaviour or 'plain'} job: {figures}longest drawing {max(drawn) * 1000:.1f} ms")
+        return max(pressed, *times, *drawn)
+
+    assert within(longest, 0.1)
 
 
 def test_two_jobs_wait_for_each_other(addon: Any, monkeypatch: pytest.MonkeyPatch, in_folder: Path) -> None:
@@ -255,7 +265,7 @@ def test_settings_survive_saving_and_a_running_job_survives_loading(
     assert len(addon.context.scene.nextgenface.photos) == 0
     addon.ops.wm.open_mainfile(filepath=str(in_folder / "ä.blend"))
     settings = addon.context.scene.nextgenface
-    assert settings.options.values() == {"maxResolution": 321} and settings.preset == "Mine"
+    assert values(settings) == {"maxResolution": 321} and settings.preset == "Mine"
     assert settings.photos[0].rotate == "180" and settings.photos[0].path == str(in_folder / "Foto ü.png")
     assert now().running
     ticked(until=running_in("pose"))
@@ -286,7 +296,7 @@ def test_presets_undo(addon: Any) -> None:
     addon.ops.nextgenface.apply_preset(name="Quality")
     assert settings.options.seed == 0 and settings.options.textureResolution == 2048
     addon.ops.nextgenface.apply_preset(name="Mein Licht")
-    assert settings.options.values() == {"seed": 5} and settings.preset == "Mein Licht"
+    assert values(settings) == {"seed": 5} and settings.preset == "Mein Licht"
     with pytest.raises(RuntimeError, match="no preset"):
         addon.ops.nextgenface.apply_preset(name="Nobody's")
     assert addon.ops.nextgenface.remove_preset() == {"FINISHED"} and settings.preset == "Default"
@@ -302,4 +312,4 @@ def test_presets_undo(addon: Any) -> None:
     addon.ops.ed.undo()
     assert len(addon.context.scene.nextgenface.photos) == 1
     addon.ops.ed.undo()
-    assert addon.context.scene.nextgenface.options.values() == {"seed": 5}
+    assert values(addon.context.scene.nextgenface) == {"seed": 5}

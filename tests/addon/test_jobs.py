@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from process_helpers import request, run, wait_for_stage
+from process_helpers import request, run, wait_for_stage, within
 
 from nextgenface_addon.job_events import EventReader
 from nextgenface_addon.job_list import describe_job, find_jobs
@@ -44,18 +44,20 @@ def test_garbage_between_events_is_passed_over(folder: Path, solver: Path) -> No
 
 @pytest.mark.parametrize("behaviour", ["flood", "long line"])
 def test_a_flood_of_events_never_blocks_a_poll(folder: Path, solver: Path, behaviour: str) -> None:
-    job = Job(folder)
-    job.start(request(folder, behaviour), Path(sys.executable), solver)
-    longest = 0.0
-    while not job.status.done:
-        before = time.perf_counter()
-        job.poll()
-        longest = max(longest, time.perf_counter() - before)
-        time.sleep(0.002)
-    print(f"longest poll while the events came as a {behaviour}: {longest * 1000:.1f} ms")
-    assert job.status.state == "finished" and job.status.stage == "render"
-    assert job.status.step == 1, "the last words were read as well"
-    assert longest < 0.1
+    def longest() -> float:
+        job, times = Job(folder), []
+        job.start(request(folder, behaviour), Path(sys.executable), solver)
+        while not job.status.done:
+            before = time.perf_counter()
+            job.poll()
+            times.append(time.perf_counter() - before)
+            time.sleep(0.002)
+        print(f"longest poll while the events came as a {behaviour}: {max(times) * 1000:.1f} ms")
+        assert job.status.state == "finished" and job.status.stage == "render"
+        assert job.status.step == 1, "the last words were read as well"
+        return max(times)
+
+    assert within(longest, 0.1)
 
 
 @pytest.mark.parametrize("stage", ["pose", "photometric", "textures", "render"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from process_helpers import within
 
 
 @pytest.fixture
@@ -200,11 +201,16 @@ def test_drawing_is_quick_with_many_photos_and_jobs(addon: Any, tmp_path: Path) 
         tmp_path / "a", state="running", stage="pose", warnings=tuple("word " * 50 for _ in range(100))
     )
     now.found = [FoundJob(tmp_path / str(i), "finished", None, JobStatus("finished")) for i in range(40)]
-    before = time.perf_counter()
-    for cls in own_panels():
-        draw(cls, addon)
-    for photo in settings.photos:
-        NEXTGENFACE_UL_photos.draw_item(None, addon.context, FakeLayout(), settings, photo, 0, settings, "")
-    seconds = time.perf_counter() - before
-    print(f"drawing all panels: {seconds * 1000:.1f} ms")
-    assert seconds < 0.1
+
+    def seconds() -> float:
+        before = time.perf_counter()
+        for cls in own_panels():
+            draw(cls, addon)
+        for photo in settings.photos:
+            row = FakeLayout()
+            NEXTGENFACE_UL_photos.draw_item(None, addon.context, row, settings, photo, 0, settings, "")
+        took = time.perf_counter() - before
+        print(f"drawing all panels: {took * 1000:.1f} ms")
+        return took
+
+    assert within(seconds, 0.1)

@@ -8,9 +8,11 @@ accepted where its sizes fit.
 
 from __future__ import annotations
 
+import logging
 import math
 import pickle
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,11 @@ from .errors import CheckpointError
 from .facemodel.model import FaceModel
 from .files import write_bytes
 from .fitting.state import SH_BANDS, FaceState
-from .foreign import lobes_from_foreign_sh
+from .foreign import adopt, lobes_from_foreign_sh, needed_model
 from .rendering.light import lobes_to_sh
 from .safe_pickle import read_plain_pickle
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1
 
@@ -192,6 +196,7 @@ def restore_state(
     texture_resolution: int | None = None,
     shared: bool | None = None,
     seed: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> FaceState:
     """The state in a checkpoint, for these photos and this model, on the CPU.
 
@@ -199,11 +204,18 @@ def restore_state(
     their fitted pictures. Where the crop is the one of the checkpoint every number comes back bit for bit;
     where it is another crop of the same photo, focal length and principal point are carried over in original
     pixels. `texture_resolution`, `shared`: what the settings ask for, checked when given. `seed` replaces the
-    stored one. Raises CheckpointError when the checkpoint belongs to another model, other photos or other
+    stored one. `say` is told how a checkpoint of another program was understood. Raises CheckpointError
+    when the checkpoint belongs to another model, other photos or other
     settings.
     """
-    path, a, info = checkpoint.path, checkpoint.arrays, checkpoint.info
+    path, info = checkpoint.path, checkpoint.info
     _check_model(checkpoint, model)
+    if info is None:
+        arrays, notes = adopt(path, checkpoint.arrays, model)
+        checkpoint = replace(checkpoint, arrays=arrays)
+        for note in notes:
+            (say or log.warning)(note)
+    a = checkpoint.arrays
     n = checkpoint.photo_count
     if len(photos) != n:
         raise CheckpointError(
@@ -305,14 +317,17 @@ def _check_model(checkpoint: Checkpoint, model: FaceModel) -> None:
         "vExpCoeff": model.expression_basis.shape[0],
     }
     info = checkpoint.info
-    made_with = f" It was made with {info['model_name']}." if info is not None else ""
+    if info is not None:
+        advice = f"It was made with {info['model_name']}. Choose the same model and the same trimPca."
+    else:
+        advice = f"It needs {needed_model(checkpoint.arrays)}."
     for key, expected in sizes.items():
         have = checkpoint.arrays[key].shape[1]
         if have != expected:
             raise CheckpointError(
                 f"{checkpoint.path} does not fit the face model {model.name}: {key} has {have} "
                 "coefficients, the model "
-                f"{expected}.{made_with} Choose the same model and the same trimPca."
+                f"{expected}. {advice}"
             )
     if info is not None and info["model_hash"] != model.hash:
         advice = (

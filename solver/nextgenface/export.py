@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from .checkpoint import Checkpoint, PhotoRecord, default_photos, load_checkpoint, restore_state
 from .config import Config, options
-from .errors import CheckpointError, ConfigError, NextGenFaceError, OutputError
+from .errors import CheckpointError, ConfigError, ModelError, NextGenFaceError, OutputError
 from .events import Listener
 from .facemodel.model import FaceModel
 from .facemodel.registry import load_model
 from .files import atomic_path, prepare_output
 from .fitting.state import FaceState
+from .foreign import needed_model, with_its_model
 from .photos import load_photo
 from .results import Output, write_results
 from .session import reduced
@@ -84,15 +85,19 @@ def open_state(
     checkpoint: Checkpoint, config: Config, records: tuple[PhotoRecord, ...], listener: Listener
 ) -> tuple[FaceState, FaceModel]:
     """The state of a checkpoint and its face model. Raises CheckpointError, ModelError."""
-    model = load_model(config)
-    state = restore_state(checkpoint, model, records, checkpoint.screen)
     if checkpoint.info is None:
-        listener.warning(
-            f"{checkpoint.path} comes from another program: its light is converted, and its textures are "
-            "taken as "
-            "Principled maps."
-        )
-    return state, model
+        config, chosen = with_its_model(config, checkpoint.arrays)
+        if chosen:
+            listener.warning(chosen)
+    try:
+        model = load_model(config)
+    except ModelError as problem:
+        if checkpoint.info is not None:
+            raise
+        raise CheckpointError(
+            f"{checkpoint.path} needs {needed_model(checkpoint.arrays)}. {problem}"
+        ) from problem
+    return restore_state(checkpoint, model, records, checkpoint.screen, say=listener.warning), model
 
 
 def find_photos(

@@ -171,12 +171,8 @@ class Session:
             texture_resolution=int(self.config.textureResolution),
             shared=opened.shared if opened.photo_count > 1 else None,
             seed=None if self.config.source("seed") == "default" else self.seed,
+            say=self.listener.warning,
         ).to(self.device)
-        if checkpoint.info is None:
-            self.listener.warning(
-                f"{path} comes from another program: its light is converted, and its textures are taken as "
-                "Principled maps."
-            )
 
     def photo_picture(self, index: int) -> NDArray[np.float32] | None:
         """The copy of a photo, (H, W, 3) sRGB code values 0..1, or None when there is none."""

@@ -26,6 +26,7 @@ NAME = "Basel Face Model"
 ENDINGS = (".h5", ".hdf5", ".hh")  # the guide prints an .hh
 PREFERRED = "face12"
 LEVEL_PER_F0 = 1 / 0.08  # Principled specular level: 0.5 means F0 = 0.04
+DERIVED_LAYOUT = "No uvParametrization.N.pickle of NextFace lies beside it: its texture layout was derived."
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 # Names in the file's own list of landmarks -> MediaPipe's number.
 _NAMED = {
@@ -127,6 +128,8 @@ def read(files: list[Path]) -> RawModel:
             landmarks = _landmarks(files[0].parent, opened[0], mean.reshape(count, 3), count)
         if uv is None:
             uv = _nextface_uv(files[0].parent, count)
+            if uv is None:
+                notes.append(DERIVED_LAYOUT)
         return RawModel(
             name=str(opened[0].file.attrs.get("name", "")) or shown.stem,
             kind=NAME,

@@ -1,0 +1,266 @@
+"""The environment that the preferences install: the process, its states; the doctor. Mostly no bpy."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from process_helpers import wait_for
+
+from nextgenface_addon import environment
+from nextgenface_addon.environment import Doctor, Installer, ModelList, estimate, lock_hash, own_python, state
+from nextgenface_addon.faces import FaceFinder
+from nextgenface_addon.jobs import PhotoInput
+from nextgenface_addon.solver_python import SolverPythonError, find_solver_python
+
+FAKE_TOOL = """
+import json, os, signal, sys, time
+from pathlib import Path
+action, folder = sys.argv[1], Path(sys.argv[2])
+behaviour = os.environ["FAKE_BEHAVIOUR"]
+with open(folder / "install" / "events.jsonl", "w") as events:
+    def tell(**event):
+        events.write(json.dumps(event) + chr(10))
+        events.flush()
+    tell(event="stage", stage="packages")
+    tell(event="progress", stage="packages", step=2, total=4, note="Collecting torch")
+    time.sleep(0.1)
+    if behaviour == "wait":
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            sys.exit(130)
+    if behaviour == "fail":
+        tell(event="error", text="The package registry could not be reached.", kind="SetupError")
+        sys.exit(2)
+    if action == "remove":
+        import shutil
+        shutil.rmtree(folder / "solver")
+    else:
+        python = folder / "solver" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text("")
+        stamp = {"python": "3.11", "lock": os.environ["FAKE_LOCK"], "checked": behaviour != "unchecked"}
+        (folder / "solver" / "nextgenface-stamp.json").write_text(json.dumps(stamp))
+    tell(event="done", result="events.jsonl")
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for the environment, with a script in the installer's place that only plays it."""
+    script = tmp_path / "tool.py"
+    script.write_text(FAKE_TOOL)
+    monkeypatch.setattr(environment, "installer_script", lambda: script)
+    monkeypatch.setenv("FAKE_BEHAVIOUR", "")
+    monkeypatch.setenv("FAKE_LOCK", str(lock_hash("3.11")))
+    return tmp_path / "Größe" / "environment"
+
+
+def begun(place: Path, action: str = "install") -> Installer:
+    installer = Installer(place)
+    installer.begin(action, [sys.executable])
+    return installer
+
+
+def test_install_and_remove(place: Path) -> None:
+    assert state(place) == "missing" and own_python(place) is None
+    installer, seen = begun(place), []
+    installer.wait(seen.append, interval=0.01)
+    assert installer.status.state == "finished"
+    assert any(status.note == "Collecting torch" and 0 < status.fraction < 1 for status in seen)
+    assert state(place) == "ready" and own_python(place) is not None
+    remover = begun(place, "remove")
+    assert remover.wait(interval=0.01).state == "finished"
+    assert state(place) == "missing" and own_python(place) is None
+
+
+@pytest.mark.parametrize("behaviour", ["fail", "unchecked"])
+def test_a_failed_installation_is_never_taken_for_a_good_one(
+    place: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str
+) -> None:
+    monkeypatch.setenv("FAKE_BEHAVIOUR", behaviour)
+    installer = begun(place)
+    assert installer.wait(interval=0.01).state == "failed"
+    assert own_python(place) is None and state(place) in ("missing", "broken")
+    if behaviour == "fail":
+        assert "could not be reached" in installer.status.text()
+
+
+def test_an_installation_can_be_cancelled(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_BEHAVIOUR", "wait")
+    installer = begun(place)
+    wait_for(lambda: installer.poll().stage == "packages")
+    before = time.monotonic()
+    installer.cancel()
+    assert installer.wait(interval=0.01).state == "cancelled"
+    assert time.monotonic() - before < 2.0 and own_python(place) is None
+
+
+def test_an_environment_of_another_version_is_used_but_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_LOCK", "of before the update")
+    installer = begun(place)
+    assert installer.wait(interval=0.01).state == "failed", "what was just made cannot be outdated"
+    assert state(place) == "outdated" and own_python(place) is not None
+    (place / "solver" / "bin" / "python").unlink()
+    assert state(place) == "broken" and own_python(place) is None
+
+
+def test_which_python_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEXTGENFACE_PYTHON", raising=False)
+    own, named = tmp_path / "own", tmp_path / "named"
+    own.write_text("")
+    assert find_solver_python(own=own) == own
+    with pytest.raises(SolverPythonError, match="preferences"):
+        find_solver_python(preference=str(named), own=own)
+    named.write_text("")
+    assert find_solver_python(preference=str(named), own=own) == named
+    monkeypatch.setattr("nextgenface_addon.solver_python.package_root", lambda: tmp_path / "nowhere")
+    with pytest.raises(SolverPythonError, match="Press Install"):
+        find_solver_python()
+
+
+def test_what_an_installation_takes_is_told_before(tmp_path: Path) -> None:
+    need = estimate(tmp_path / "not" / "there" / "yet")
+    assert 0 < need.download < need.disk and need.free > 0
+
+
+def fake_python(tmp_path: Path, code: str) -> Path:
+    """A program that gets the arguments after `-B -m MODULE`."""
+    script = tmp_path / "answer.py"
+    script.write_text("import sys\narguments = sys.argv[4:]\n" + code)
+    path = tmp_path / "python"
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def test_the_doctors_table_comes_from_its_file(tmp_path: Path) -> None:
+    row = {"name": "LLVM", "status": "warning", "found": "none", "wrong": "w", "action": "a"}
+    table = json.dumps({"checks": [row, 3, {}]})
+    write = f"open(arguments[1], 'w').write({table!r})"
+    python = fake_python(tmp_path, f"print('noise')\n{write}\nsys.exit(1)\n")
+    doctor = Doctor(tmp_path / "ü")
+    doctor.begin(python)
+    assert doctor.wait(interval=0.01).state == "finished" and doctor.rows() == [row]
+    doctor = Doctor(tmp_path / "ü")
+    doctor.begin(fake_python(tmp_path, "print('No module named nextgenface')\nsys.exit(1)\n"))
+    assert doctor.wait(interval=0.01).state == "failed" and "not installed" in doctor.status.error
+    assert doctor.rows() == [], "the table of before does not hold any more"
+
+
+def test_face_models_are_listed(tmp_path: Path) -> None:
+    models = ModelList(tmp_path / "m")
+    models.begin(fake_python(tmp_path, 'print(\'noise\')\nprint(\'[{"name": "builtin", "note": null}]\')\n'))
+    assert models.wait(interval=0.01).state == "finished"
+    assert [row["name"] for row in models.rows()] == ["builtin"]
+
+
+def test_faces_are_asked_for(tmp_path: Path) -> None:
+    answer = [{"path": "a", "faces": [[0, 0, 1, 1], [2, 2, 3, 3]], "picture": "faces_0.png", "problem": None}]
+    code = f"""
+import json, os
+folder = arguments[arguments.index("--output") + 1]
+assert arguments[-1].endswith("a b.png:90"), arguments
+open(os.path.join(folder, "faces.json"), "w").write({json.dumps(answer)!r})
+"""
+    finder = FaceFinder(tmp_path / "f")
+    finder.begin(fake_python(tmp_path, code), [PhotoInput(Path("a b.png"), rotate=90)])
+    assert finder.wait(interval=0.01).state == "finished", finder.status.error
+    (found,) = finder.answer()
+    assert found.count == 2 and found.picture == tmp_path / "f" / "faces_0.png"
+    (tmp_path / "f" / "faces.json").write_text("[{}]")
+    assert finder.answer() == []
+
+
+# ---- in Blender ------------------------------------------------------------
+
+
+@pytest.fixture
+def addon(bpy: Any, in_folder: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    import nextgenface_addon
+    from nextgenface_addon.operators import environment as operators
+
+    monkeypatch.setattr(operators, "environment_folder", lambda: place)
+    monkeypatch.setattr(operators, "state", lambda: state(place))
+    monkeypatch.setattr(operators, "blender_python", lambda: [sys.executable])
+    nextgenface_addon.register()
+    yield bpy
+    nextgenface_addon.unregister()
+
+
+def test_nothing_is_fetched_in_offline_mode(addon: Any, place: Path) -> None:
+    assert not addon.app.online_access, "the tests run with Blender's defaults"
+    with pytest.raises(RuntimeError, match="Allow Online Access"):
+        addon.ops.nextgenface.install_environment()
+    assert not place.exists()
+
+
+def test_a_copy_without_the_installer_says_so(addon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nextgenface_addon.operators import environment as operators
+
+    monkeypatch.setattr(operators, "can_install", lambda: False)
+    operators.refresh()
+    with pytest.raises(RuntimeError, match="existing environment"):
+        addon.ops.nextgenface.install_environment()
+    with pytest.raises(RuntimeError, match="No environment has been installed"):
+        addon.ops.nextgenface.remove_environment()
+
+
+def test_removing_is_done_by_the_installer(addon: Any, place: Path) -> None:
+    from nextgenface_addon.operators import environment as operators
+
+    begun(place).wait(interval=0.01)
+    (place / "install" / "doctor.json").write_text("{}")
+    operators.refresh()
+    assert operators.known.state == "ready"
+    assert addon.ops.nextgenface.remove_environment() == {"FINISHED"}
+    assert operators.known.state == "missing" and not (place / "solver").exists()
+
+
+def test_an_existing_environment_is_checked_at_once(
+    addon: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from nextgenface_addon.operators import environment as operators
+
+    row = {"name": "Python", "status": "ok", "found": "3.11"}
+    table = json.dumps({"checks": [row]})
+    python = fake_python(
+        tmp_path,
+        f"if '--output' in arguments: open(arguments[1], 'w').write({table!r})\nelse: print('[]')\n",
+    )
+    monkeypatch.setenv("NEXTGENFACE_PYTHON", str(python))
+    assert addon.ops.nextgenface.check_environment() == {"FINISHED"}
+    assert operators.known.checks == [row] and operators.known.python == str(python)
+    with pytest.raises(RuntimeError, match="not installed"):
+        addon.ops.nextgenface.use_environment(filepath=os.path.dirname(python))
+    with pytest.raises(RuntimeError, match="NEXTGENFACE_PYTHON"):
+        addon.ops.nextgenface.open_preferences()
+
+
+def test_faces_are_entered_into_the_list(addon: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    photo = tmp_path / "a.png"
+    photo.write_bytes(b"")
+    answer = [{"path": str(photo), "faces": [[0, 0, 1, 1]] * 3, "picture": "faces_0.png", "problem": None}]
+    code = f"""
+folder = arguments[arguments.index("--output") + 1]
+open(folder + "/faces.json", "w").write({json.dumps(answer)!r})
+"""
+    monkeypatch.setenv("NEXTGENFACE_PYTHON", str(fake_python(tmp_path, code)))
+    with pytest.raises(RuntimeError, match="no photos"):
+        addon.ops.nextgenface.find_faces()
+    addon.ops.nextgenface.add_photos(directory=str(tmp_path), files=[{"name": "a.png"}])
+    assert addon.ops.nextgenface.find_faces() == {"FINISHED"}
+    (item,) = addon.context.scene.nextgenface.photos
+    assert item.faces_found == 3 and item.faces_picture.endswith("faces_0.png")
+    monkeypatch.setenv("NEXTGENFACE_PYTHON", str(fake_python(tmp_path, "sys.exit('error: no detector')\n")))
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        addon.ops.nextgenface.find_faces()

@@ -23,9 +23,10 @@ demo: setup  ## a public-domain portrait becomes out/demo/demo.blend and a pictu
 test: setup  ## style, types, and all tests
 	@$(PYTHON) tools/run_tests.py
 
-bench: setup  ## accuracy on synthetic heads in DATA, and the speed of one step
+bench: setup  ## accuracy on synthetic heads in DATA, the speed of one step, and of a batch
 	.venv/solver/bin/python benchmarks/accuracy.py --data $(DATA) --out $(OUT)/bench
 	.venv/solver/bin/python benchmarks/speed.py
+	.venv/solver/bin/python benchmarks/batch.py
 
 extension: setup  ## the zip that Blender installs, in out/; STORE=1: without the installer
 	@$(PYTHON) tools/extension.py $(OUT) $(if $(STORE),--store)

@@ -1,6 +1,6 @@
 """What a second worker brings: the same batch with one and with two, each limited to one thread.
 
-    python benchmarks/batch.py [--copies 4] [--size 192] [--workers 2] [--output DIR]
+    python benchmarks/batch.py [--copies 4] [--size 128] [--workers 2] [--output DIR]
 
 Prints one JSON object: {"one": {"seconds", "per_hour"}, "many": {…, "workers"}, "ratio", …}. The batches are
 small fits of copies of one public-domain portrait, through `nextgenface-batch` with all it does: a process
@@ -22,7 +22,7 @@ from typing import Any
 
 from nextgenface.cores import available_cores
 
-SMALL = {"textureResolution": 128, "iterStep1": 15, "iterStep2": 20, "iterStep3": 15, "rtSamples": 16}
+SMALL = {"textureResolution": 64, "iterStep1": 15, "iterStep2": 6, "iterStep3": 6, "rtSamples": 8}
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure and print; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--copies", type=int, default=4, help="subjects of a batch")
-    parser.add_argument("--size", type=int, default=192, help="side of the fitted picture in pixels")
+    parser.add_argument("--size", type=int, default=128, help="side of the fitted picture in pixels")
     parser.add_argument("--workers", type=int, default=2, help="workers of the second batch")
     parser.add_argument("--output", type=Path, help="keep the batches here (default: thrown away)")
     options = parser.parse_args(arguments)

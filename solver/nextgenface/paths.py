@@ -6,7 +6,9 @@ Nothing here creates, reads or writes a file, except `cache_dir`, which makes it
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from nextgenface.errors import EnvironmentProblem
@@ -90,16 +92,47 @@ def llvm_candidates() -> list[Path]:
     # A solver environment at .venv/solver keeps the library beside it, wherever the package came from.
     folders.append(Path(sys.prefix).parent / "llvm")
     folders.append(user_data_dir() / "llvm")
-    if sys.platform == "darwin":
-        folders += [Path("/opt/homebrew/opt/llvm/lib"), Path("/usr/local/opt/llvm/lib")]
-        folders += sorted(Path("/opt/homebrew/opt").glob("llvm@*/lib"), reverse=True)
-    elif sys.platform == "win32":
-        folders.append(Path(os.environ.get("ProgramFiles", "C:\\Program Files")) / "LLVM" / "bin")
+    folders += usual_llvm_folders(sys.platform, os.environ)
+    return folders
+
+
+def usual_llvm_folders(platform: str, environment: Mapping[str, str], root: Path = Path("/")) -> list[Path]:
+    """Where installers and package managers put LLVM's library, newest version first; they need not exist.
+
+    `platform` as in sys.platform. Windows: LLVM's own installer, Visual Studio, Chocolatey, Scoop. macOS:
+    Homebrew on both kinds of machines, MacPorts. All: the active conda environment. `root` holds the absolute
+    folders of macOS and Linux.
+    """
+
+    def numbered(folder: Path, pattern: str) -> list[Path]:
+        def version(path: Path) -> tuple[int, ...]:
+            return tuple(int(part) for part in re.findall(r"\d+", str(path.relative_to(folder))))
+
+        return sorted(folder.glob(pattern), key=version, reverse=True)
+
+    folders: list[Path] = []
+    conda = environment.get("CONDA_PREFIX")
+    if platform == "win32":
+        for variable in ("ProgramFiles", "ProgramW6432", "ProgramFiles(x86)"):
+            if environment.get(variable):
+                programs = Path(environment[variable])
+                folders.append(programs / "LLVM" / "bin")
+                folders += numbered(programs / "Microsoft Visual Studio", "*/*/VC/Tools/Llvm/x64/bin")
+        folders.append(Path(environment.get("ChocolateyToolsLocation", "C:/tools")) / "llvm" / "bin")
+        scoop = environment.get("SCOOP") or Path(environment.get("USERPROFILE", "C:/")) / "scoop"
+        folders.append(Path(scoop) / "apps" / "llvm" / "current" / "bin")
+        if conda:
+            folders.append(Path(conda) / "Library" / "bin")
+        return folders
+    if platform == "darwin":
+        for brew in (root / "opt/homebrew/opt", root / "usr/local/opt"):
+            folders.append(brew / "llvm/lib")
+            folders += numbered(brew, "llvm@*/lib")
+        folders += numbered(root / "opt/local/libexec", "llvm-*/lib")
     else:
-        folders += sorted(Path("/usr/lib").glob("llvm-*/lib"), reverse=True)
-        folders += [Path("/usr/lib/x86_64-linux-gnu"), Path("/usr/lib/aarch64-linux-gnu")]
-        folders += [Path("/usr/lib64"), Path("/usr/lib"), Path("/usr/local/lib")]
-    prefix = os.environ.get("CONDA_PREFIX")
-    if prefix:
-        folders.append(Path(prefix) / "lib")
+        folders += numbered(root / "usr/lib", "llvm-*/lib")
+        folders += [root / "usr/lib/x86_64-linux-gnu", root / "usr/lib/aarch64-linux-gnu"]
+        folders += [root / "usr/lib64", root / "usr/lib", root / "usr/local/lib"]
+    if conda:
+        folders.append(Path(conda) / "lib")
     return folders

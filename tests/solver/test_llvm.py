@@ -134,6 +134,64 @@ def test_scalar_is_the_last_resort_and_says_so(own_home: Path, monkeypatch: pyte
     assert any("scalar" in text for text in variant.warnings)
 
 
+@pytest.mark.parametrize(
+    ("platform", "libraries"),
+    [
+        (
+            "win32",
+            [
+                "Program Files/LLVM/bin/LLVM-C.dll",
+                "Program Files/Microsoft Visual Studio/2022/Community/VC/Tools/Llvm/x64/bin/LLVM-C.dll",
+                "tools/llvm/bin/LLVM-C.dll",
+                "me/scoop/apps/llvm/current/bin/LLVM-C.dll",
+                "conda/Library/bin/LLVM-C.dll",
+            ],
+        ),
+        (
+            "darwin",
+            [
+                "opt/homebrew/opt/llvm/lib/libLLVM.dylib",
+                "opt/homebrew/opt/llvm@20/lib/libLLVM.dylib",
+                "opt/homebrew/opt/llvm@19/lib/libLLVM.dylib",
+                "usr/local/opt/llvm/lib/libLLVM.dylib",
+                "opt/local/libexec/llvm-19/lib/libLLVM.dylib",
+                "conda/lib/libLLVM.19.dylib",
+            ],
+        ),
+        (
+            "linux",
+            [
+                "usr/lib/llvm-20/lib/libLLVM.so.20.1",
+                "usr/lib/llvm-9/lib/libLLVM-9.so.1",
+                "usr/lib/x86_64-linux-gnu/libLLVM.so.19.1",
+                "conda/lib/libLLVM.so.19.1",
+            ],
+        ),
+    ],
+)
+def test_llvm_is_found_in_the_usual_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str, libraries: list[str]
+) -> None:
+    environment = {
+        "ProgramFiles": str(tmp_path / "Program Files"),
+        "ChocolateyToolsLocation": str(tmp_path / "tools"),
+        "USERPROFILE": str(tmp_path / "me"),
+        "CONDA_PREFIX": str(tmp_path / "conda"),
+    }
+    for library in libraries:
+        (tmp_path / library).parent.mkdir(parents=True)
+        (tmp_path / library).write_bytes(b"")
+    folders = paths.usual_llvm_folders(platform, environment, tmp_path)
+    monkeypatch.setattr(llvm.sys, "platform", platform)
+    monkeypatch.setattr(llvm, "llvm_candidates", lambda: folders)
+    monkeypatch.delenv(llvm.ENVIRONMENT_VARIABLE, raising=False)
+    found = [path.relative_to(tmp_path).as_posix() for path in llvm.find_llvm()]
+    too_old = [library for library in libraries if "llvm-9" in library]
+    assert found == [library for library in libraries if library not in too_old]
+    monkeypatch.setattr(llvm, "llvm_candidates", list)
+    assert llvm.find_llvm() == [] and "nstall" in llvm.how_to_get_llvm()
+
+
 def test_asking_for_cuda_without_a_device_says_what_is_used_instead(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,8 +40,10 @@ PROBE_SECONDS = 120.0
 
 HOW_TO_GET_LLVM = {
     "linux": "Run `make setup` (it unpacks libllvm19 without root), or: sudo apt install libllvm19",
-    "darwin": "Run: brew install llvm",
-    "win32": "Install LLVM 17 or newer from https://github.com/llvm/llvm-project/releases",
+    "darwin": "Run: brew install llvm (https://brew.sh), or: sudo port install llvm-19",
+    "win32": "Install LLVM 17 or newer: winget install LLVM.LLVM, or the LLVM-…-win64.exe from "
+    "https://github.com/llvm/llvm-project/releases; elsewhere than usual, name its LLVM-C.dll in "
+    "DRJIT_LIBLLVM_PATH",
 }
 
 

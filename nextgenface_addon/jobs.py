@@ -7,6 +7,7 @@ passes between the two, so the same code serves Blender's window, headless Blend
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -156,6 +157,12 @@ def solver_environment(solver_path: Path | None) -> dict[str, str]:
     environment["PYTHONUTF8"] = "1"
     environment["PYTHONUNBUFFERED"] = "1"
     environment[HOME_VARIABLE] = str(solver_home())
+    # Libraries that keep caches beside the user's other files keep them in the add-on's folder instead.
+    for variable, name in (("DRJIT_CACHE_DIR", "drjit"), ("MPLCONFIGDIR", "matplotlib")):
+        if variable not in environment:
+            environment[variable] = str(solver_home() / "cache" / name)
+            with contextlib.suppress(OSError):  # the library then does without
+                os.makedirs(environment[variable], exist_ok=True)
     if solver_path is not None:
         before = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = str(solver_path) + (os.pathsep + before if before else "")

@@ -88,6 +88,12 @@ def slow(steps: int = 400) -> int:
     return fine()
 
 
+def stop_file() -> int:
+    """As if somebody had put one into the folder."""
+    (FOLDER / "stop").touch()
+    return 130
+
+
 def half_a_second() -> int:
     return slow(25)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cli.common import EXIT_CANCELLED
+from ..job import STOP_FILE
 from .processes import alive, names
 from .records import RESULT_FILE, State
 
@@ -146,7 +147,7 @@ class Child:
     def _meaning(self, code: int, asked: bool, stalled: float) -> End:
         if code == 0 and (self.folder / RESULT_FILE).is_file():
             return End("finished")
-        if asked:
+        if asked or (self.folder / STOP_FILE).exists():
             return End("stopped")
         if stalled:
             return End("failed", f"No progress for {stalled:.0f} s; see {self.folder / LOG_FILE}.", "Timeout")

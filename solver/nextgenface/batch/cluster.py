@@ -126,9 +126,10 @@ class DaskPool:
             if time.monotonic() - looked > LOOK_SECONDS:
                 self._look()
                 looked = time.monotonic()
+        reason = "The cluster let go of it." if stop.requested else "The connection to the cluster was lost."
         for future, task in waiting.values():
             future.cancel()
-            yield task, _left_behind(task)
+            yield task, _left_behind(task, reason)
         for task in reversed(coming):
             yield task, Record(run=task.run)
 
@@ -194,13 +195,13 @@ def _record_of(future: Future, task: Task) -> Record:
     return record
 
 
-def _left_behind(task: Task) -> Record:
+def _left_behind(task: Task, reason: str = "The cluster let go of it.") -> Record:
     record = read_record(task.folder)
     if record.run != task.run:
         return Record(run=task.run)
     if record.state in ("finished", "failed"):
         return record
-    return replace(record, state="stopped", error="The cluster let go of it.", kind="Stopped")
+    return replace(record, state="stopped", error=reason, kind="Stopped")
 
 
 def threads_per_host(workers: Mapping[str, Any]) -> dict[str, int]:

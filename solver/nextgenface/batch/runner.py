@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import Cancelled, NextGenFaceError
 from ..files import output_error, write_text
+from ..job import STOP_FILE
 from . import lease
 from .child import CONSOLE_FILE, EVENTS_FILE, LOG_FILE, Child, End, Stop, disk_is_full, end_orphan
 from .records import (
@@ -89,6 +90,7 @@ def _work(task: Task, place: Place, stop: Stop) -> Record:
     begun = before.same_photos(task) and before.settings == task.settings
     if not begun:
         _clear(task.folder)
+    (task.folder / STOP_FILE).unlink(missing_ok=True)  # it was meant for an earlier run
     record = Record(
         "running",
         attempts=before.attempts if before.run == task.run else 0,

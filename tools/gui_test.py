@@ -24,7 +24,7 @@ from environments import ROOT, SOLVER, say
 
 STEPS = Path(__file__).resolve().parent / "gui_test_steps.py"
 SCREEN = (1400, 900)
-LIMIT = 1500.0  # seconds for everything
+LIMIT = 3600.0  # seconds for everything
 SHOT_WAIT = 0.6  # software drawing is a moment behind the events
 
 PHOTO = "from PIL import Image; from skimage import data; Image.fromarray(data.astronaut()).save({!r})"

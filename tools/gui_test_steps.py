@@ -236,10 +236,10 @@ def start_and_cancel() -> Steps:
     clock.running = True
     report.done("Reconstruct was pressed")
     yield from until(
-        lambda: session().status.stage == "photometric" and session().status.fraction > 0, 200, "stage 2"
+        lambda: session().status.stage == "photometric" and session().status.fraction > 0, 400, "stage 2"
     )
     report.measured["seconds to stage 2"] = f"{time.monotonic() - started:.1f}"
-    yield from until(lambda: bool(session().status.preview), 120, "a preview")
+    yield from until(lambda: bool(session().status.preview), 400, "a preview")
     yield 2.0
     yield from picture("panel_running", "sidebar")
     report.done("progress and preview are shown")
@@ -261,8 +261,8 @@ def resume_and_import() -> Steps:
     yield from until(lambda: session().running, 20, "the resumed start")
     report.done("Resume was pressed")
     started = time.monotonic()
-    yield from until(lambda: session().status.stage == "textures", 600, "stage 3")
-    yield from until(lambda: session().status.stage == "render", 600, "the final pictures")
+    yield from until(lambda: session().status.stage == "textures", 1500, "stage 3")
+    yield from until(lambda: session().status.stage == "render", 1500, "the final pictures")
     yield 1.0
     clock.running = False  # what follows is the import itself
     yield from until(lambda: session().status.done, 300, "the end")

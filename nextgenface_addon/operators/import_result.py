@@ -75,7 +75,7 @@ class NEXTGENFACE_OT_import_result(NextGenFaceOperator, bpy.types.Operator):
         entry = start_job(context, export_request(checkpoint), solver_python(context))
         if isinstance(entry.target, driver.Target):  # asked for just now, whatever the panel says of jobs
             entry.target = replace(entry.target, auto_import=True)
-        if not bpy.app.background:
+        if not driver.windowless():
             self.report({"INFO"}, rpt_("The solver completes the checkpoint; then it is imported"))
             return {"FINISHED"}
         driver.wait()

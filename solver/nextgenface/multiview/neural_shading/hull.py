@@ -47,11 +47,17 @@ def visual_hull(views: ViewSet, grid: int) -> Hull:
             "No view has a mask, so there is no silhouette to start from. Give pictures with alpha or mask "
             "pictures, or start from a mesh (--initial_mesh FILE) or the face model (--initial_mesh face)."
         )
+    behind = [v.name for v in masked if _depth(v.camera, views.bounds.centre) <= 0]
+    if behind:
+        raise HullError(
+            f"The middle of the box lies behind the camera of {', '.join(behind[:4])}: there is no hull. "
+            + CONVENTION
+        )
     points, shape, origin, cell = _lattice(views.bounds, grid)
     distances = [_signed_distance(view, points) for view in masked]
     inside = np.min(distances, axis=0)
     if not (inside > 0).any():
-        raise HullError(_who_carved(masked, distances, points))
+        raise HullError(_who_carved(masked, distances))
     field = np.pad(inside.reshape(shape), 1, constant_values=-cell)
     # Far from the surface only the sign matters; clipping keeps the interpolation honest beside it.
     corners, faces, _, _ = marching_cubes(
@@ -101,7 +107,7 @@ def estimate_bounds(views: ViewSet) -> Bounds:
         distances = [_signed_distance(view, points) for view in masked]
         inside = np.min(distances, axis=0) > 0
         if not inside.any():
-            raise HullError(_who_carved(masked, distances, points))
+            raise HullError(_who_carved(masked, distances))
         found = points[inside]
         bounds = Bounds(found.min(0) - cell, found.max(0) + cell)
     return bounds
@@ -165,15 +171,8 @@ def _touches(inside: NDArray[np.bool_]) -> tuple[bool, bool, bool, bool]:
     )
 
 
-def _who_carved(masked: list[View], distances: list[NDArray[np.float32]], points: Vertices) -> str:
+def _who_carved(masked: list[View], distances: list[NDArray[np.float32]]) -> str:
     """Why nothing is left, for people: the view to blame, or the box, or the convention."""
-    centre = points.mean(0, keepdims=True)
-    behind = [view.name for view in masked if view.camera.project(centre)[1][0] <= 0]
-    if behind:
-        return (
-            f"Nothing is left of the visual hull: the middle of the box lies behind the camera of "
-            f"{', '.join(behind[:4])}. {CONVENTION}"
-        )
     empty = [view.name for view in masked if view.mask is not None and not (view.mask > 0.5).any()]
     if empty:
         return f"Nothing is left of the visual hull: the mask of {', '.join(empty[:4])} is empty."

@@ -31,6 +31,7 @@ from .options import MeshOptions
 from .shader import save_shader
 from .surface_files import write_snapshot, write_surface
 from .training import STAGE, Course, from_checkpoint, to_checkpoint
+from .trim import trim_unseen
 
 NAME = "mesh"
 LEAST_VIEWS = 3
@@ -90,6 +91,10 @@ def reconstruct(request: Request, listener: Listener) -> Path:
         report = StageReport(
             STAGE, course.done, options.iterations, True, cost.seconds, course.losses, [], cost.peak_mb
         )
+        if start.face is None and not options.keep_unseen:
+            cut = trim_unseen(mesh, mesh.targets(options.image_scale))
+            if cut is not None:
+                listener.warning(cut)
         result = _write(output, mesh, start, way, learned, held_out, options)
         result.name = options.run_name or data_set_name(request.inputs[0])
         result.stages, result.warnings, result.device = {STAGE: report}, warnings.texts, device

@@ -52,6 +52,7 @@ class MeshOptions:
     coarse_share: float = option(
         0.5, "share of the steps that are done at half the resolution", low=0, high=1
     )
+    keep_unseen: bool = option(False, "keep large parts of the surface that no view sees")
     texture_size: int = option(1024, "side of the baked texture in texels; 0 = none", low=0, high=8192)
 
     def shader(self) -> ShaderConfig:

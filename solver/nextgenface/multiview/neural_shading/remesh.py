@@ -19,6 +19,7 @@ SECONDS = 120.0
 TRIANGLE = np.sqrt(3) / 4  # area of an equilateral triangle of side 1
 TOO_MANY = 4.0  # times the expected number of faces
 TOO_FAR = 0.05  # of the mesh's size beyond its box
+CHILD = (sys.executable, "-m", "nextgenface.multiview.neural_shading.remesh_child")
 LEAST_AREA, MOST_AREA = 0.6, 1.3  # of the area before
 
 
@@ -79,7 +80,7 @@ class Remesher:
     def _ask(self, vertices: Vertices, faces: Faces, edge: float) -> tuple[Vertices, Faces]:
         if self._child is None:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "nextgenface.multiview.neural_shading.remesh_child"],
+                CHILD,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -7,7 +7,6 @@ section 4.2). Colours are display code values (sRGB), as the pictures it learns 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -84,7 +83,12 @@ class NeuralShader(nn.Module):
         body.append(nn.Linear(size, size))
         self.body = nn.Sequential(*body)
         self.head = nn.Sequential(
-            nn.Linear(size + 6, HEAD_WIDTH), self._activation(), nn.Linear(HEAD_WIDTH, 3), nn.Sigmoid()
+            nn.Linear(size + 6, HEAD_WIDTH),
+            self._activation(),
+            nn.Linear(HEAD_WIDTH, HEAD_WIDTH),
+            self._activation(),
+            nn.Linear(HEAD_WIDTH, 3),
+            nn.Sigmoid(),
         )
         self._initialise(generator)
 
@@ -161,8 +165,3 @@ def load_shader(path: Path) -> tuple[NeuralShader, dict[str, Any]]:
         raise CheckpointError(f"There is no shader file {path}.") from None
     except Exception as problem:  # torch.load has no error type of its own
         raise CheckpointError(f"{path} is not a neural shader of this program ({problem}).") from problem
-
-
-def sizes(shader: NeuralShader) -> Sequence[int]:
-    """Numbers of parameters of body and head."""
-    return [sum(p.numel() for p in part.parameters()) for part in (shader.body, shader.head)]

@@ -129,14 +129,7 @@ def solve(options: argparse.Namespace) -> list[Path]:
     """Run the solver; returns the results folders: one per photo, or one for all with a shared identity."""
     if options.output is None:
         raise BatchError("--output is missing: the folder that the results are written to.")
-    if method_named(options.method).input == "dataset":
-        groups = [[path.absolute()] for path in options.input]
-        for (folder,) in groups:
-            if not folder.is_dir():
-                raise BatchError(f"{folder} is not a folder. Name the folder of a data set.")
-    else:
-        photos = list_photos(options.input)
-        groups = [photos] if options.sharedIdentity else [[photo] for photo in photos]
+    groups = inputs_of_jobs(options)
     folders = unique_folders(options.output.absolute(), [group[0].stem for group in groups])
     python = chosen_python(options.solver_python)
     for group, folder in zip(groups, folders, strict=True):
@@ -157,6 +150,19 @@ def solve(options: argparse.Namespace) -> list[Path]:
         )
         run_job(folder, request, python, quiet=options.quiet)
     return folders
+
+
+def inputs_of_jobs(options: argparse.Namespace) -> list[list[Path]]:
+    """What each job works on: photos, or a data set's folder. Raises BatchError."""
+    wanted = method_named(options.method).input
+    if wanted == "dataset" or (wanted == "either" and all(path.is_dir() for path in options.input)):
+        for folder in options.input:
+            if not folder.is_dir():
+                raise BatchError(f"{folder} is not a folder. Name the folder of a data set.")
+        return [[path.absolute()] for path in options.input]
+    photos = list_photos(options.input)
+    together = options.sharedIdentity or wanted == "either"
+    return [photos] if together else [[photo] for photo in photos]
 
 
 def chosen_python(named: str | None) -> Path:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Input = Literal["photos", "dataset"]
-"""`photos`: the panel's list. `dataset`: one folder with pictures and their cameras."""
+Input = Literal["photos", "dataset", "either"]
+"""`photos`: the panel's list. `dataset`: one folder with pictures and their cameras. `either`: the folder
+when one is named, else the list.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,23 @@ METHODS: tuple[Method, ...] = (
         ),
         option_groups=("detail", "camera", "skin", "steps", "model", "landmarks", "light", "computing"),
         stage_checkpoints=True,
+    ),
+    Method(
+        name="mesh",
+        label="Mesh from Many Views",
+        description="A surface with colors from pictures from all sides with known cameras",
+        input="dataset",
+        stages=(("mesh", "Mesh"),),
+        option_groups=("mesh", "mesh_more"),
+        takes_mesh=True,
+    ),
+    Method(
+        name="gaussians",
+        label="Gaussian Head",
+        description="Gaussian splats from photos of one person, or from pictures with known cameras",
+        input="either",
+        stages=(("pose", "Pose"), ("photometric", "Shape and light"), ("gaussians", "Gaussians")),
+        option_groups=("gaussians", "gaussians_more"),
     ),
 )
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from .child import write_json
-from .options import OPTIONS, Value
+from .option_types import Value
+from .options import OPTIONS
 from .problems import AddonProblem
 
 SCHEMA = 1

@@ -11,7 +11,8 @@ import bpy
 
 from .jobs import PhotoInput
 from .methods import METHODS, Method, method_named
-from .options import GROUPS, OPTIONS, Option, Value, changed
+from .option_types import Option, Value
+from .options import GROUPS, OPTIONS, changed
 
 TAKEOVER_ITEMS = (
     (
@@ -93,9 +94,9 @@ def _property(option: Option) -> object:
 
 
 class NextGenFaceOptions(bpy.types.PropertyGroup):
-    """The solver's options, made from the table in `options`, under the solver's own names."""
+    """The solver's options, made from the table in `options`, by key."""
 
-    __annotations__ = {option.name: _property(option) for group in GROUPS for option in group.options}
+    __annotations__ = {key: _property(option) for key, option in OPTIONS.items()}
 
 
 class NextGenFaceSettings(bpy.types.PropertyGroup):
@@ -196,8 +197,8 @@ def chosen_method(settings: NextGenFaceSettings) -> Method:
 def solver_options(settings: NextGenFaceSettings) -> dict[str, Value]:
     """What the solver is told: the device, and the method's options that are not at their defaults."""
     groups = chosen_method(settings).option_groups
-    wanted = {option.name for group in GROUPS if group.name in groups for option in group.options}
-    chosen = {name: value for name, value in option_values(settings).items() if name in wanted}
+    wanted = {option.key: option.name for g in GROUPS if g.name in groups for option in g.options}
+    chosen = {wanted[key]: value for key, value in option_values(settings).items() if key in wanted}
     return {"device": settings.device, **chosen}
 
 

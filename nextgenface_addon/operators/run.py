@@ -27,7 +27,7 @@ class NEXTGENFACE_OT_run(NextGenFaceOperator, bpy.types.Operator):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         settings = context.scene.nextgenface
-        if chosen_method(settings).input == "dataset":
+        if uses_dataset(settings):
             if not settings.dataset:
                 cls.poll_message_set("Choose the folder of the data set first")
                 return False
@@ -67,7 +67,7 @@ def job_requests(settings: bpy.types.PropertyGroup, chosen: bpy.types.PropertyGr
     AddonProblem.
     """
     method = chosen_method(settings)
-    if method.input == "dataset":
+    if uses_dataset(settings):
         dataset = Path(bpy.path.abspath(settings.dataset))
         if not dataset.is_dir():
             raise AddonProblem(
@@ -85,10 +85,12 @@ def job_requests(settings: bpy.types.PropertyGroup, chosen: bpy.types.PropertyGr
                         path=photo.path
                     )
                 )
-        groups = [photos] if settings.shared_identity else [[photo] for photo in photos]
+        together = settings.shared_identity or method.name != "face"
+        groups = [photos] if together else [[photo] for photo in photos]
     options = solver_options(settings)
-    if chosen.bfm_folder and "path" not in options:
+    if method.name == "face" and chosen.bfm_folder and "path" not in options:
         options["path"] = bpy.path.abspath(chosen.bfm_folder)
+    face = method.name == "face"
     folder = output_folder(settings, chosen)
     taken: set[Path] = set()
     requests = []
@@ -100,14 +102,20 @@ def job_requests(settings: bpy.types.PropertyGroup, chosen: bpy.types.PropertyGr
                 method=method.name,
                 input=group,
                 output=output,
-                config=Path(bpy.path.abspath(settings.config)) if settings.config else None,
+                config=Path(bpy.path.abspath(settings.config)) if settings.config and face else None,
                 set=options,
-                shared_identity=len(group) > 1,
+                shared_identity=face and len(group) > 1,
                 parent_pid=None if chosen.on_close == "RUN_ON" else os.getpid(),
                 mesh=Path(bpy.path.abspath(settings.mesh)) if method.takes_mesh and settings.mesh else None,
             )
         )
     return requests
+
+
+def uses_dataset(settings: bpy.types.PropertyGroup) -> bool:
+    """Whether the method works on the data set's folder, rather than on the photos of the list."""
+    wanted = chosen_method(settings).input
+    return wanted == "dataset" or (wanted == "either" and bool(settings.dataset))
 
 
 def output_folder(settings: bpy.types.PropertyGroup, chosen: bpy.types.PropertyGroup) -> Path:

@@ -93,18 +93,20 @@ class NEXTGENFACE_PT_main(SidebarPanel, bpy.types.Panel):
         method = chosen_method(settings)
         if len(settings.bl_rna.properties["method"].enum_items) > 1:
             layout.prop(settings, "method", text="")
-        if method.input == "photos":
-            draw_photos(layout, settings)
-        else:
+        if method.input != "photos":
             layout.prop(settings, "dataset")
+        if method.input == "photos" or (method.input == "either" and not settings.dataset):
+            draw_photos(layout, settings)
         if method.takes_mesh:
             layout.prop(settings, "mesh")
         column = layout.column()
         column.use_property_split = True
         column.use_property_decorate = False
-        row = column.row(align=True)
+        split = column.split(factor=0.4, align=True)
+        row = split.row()
+        row.alignment = "RIGHT"
         row.label(text="Preset")
-        row.menu("NEXTGENFACE_MT_presets", text=settings.preset)
+        split.menu("NEXTGENFACE_MT_presets", text=settings.preset)
         column.prop(settings, "device")
         column.prop(settings, "output")
         draw_run(layout)
@@ -122,7 +124,8 @@ def draw_photos(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -
         column.separator()
         column.operator("nextgenface.move_photo", text="", icon="TRIA_UP").direction = "UP"
         column.operator("nextgenface.move_photo", text="", icon="TRIA_DOWN").direction = "DOWN"
-        layout.prop(settings, "shared_identity")
+        if chosen_method(settings).name == "face":  # the others always make one head of all photos
+            layout.prop(settings, "shared_identity")
     photo = active_photo(settings)
     if photo is None:
         layout.label(text="Add photos, or drop them into the viewport", icon="INFO")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import bpy
 
-from ..options import GROUPS, Group
+from ..option_types import Group
+from ..options import GROUPS
 from ..properties import chosen_method
 from .base import SidebarPanel
 
@@ -22,8 +23,10 @@ class NEXTGENFACE_PT_settings(SidebarPanel, bpy.types.Panel):
         layout.use_property_split = True
         layout.use_property_decorate = False
         settings = context.scene.nextgenface
-        layout.prop(settings, "config")
-        wanted = chosen_method(settings).option_groups
+        method = chosen_method(settings)
+        if method.input == "photos":
+            layout.prop(settings, "config")
+        wanted = method.option_groups
         for group in GROUPS:
             if group.name in wanted:
                 draw_group(layout, group, settings.options)
@@ -37,7 +40,7 @@ def draw_group(layout: bpy.types.UILayout, group: Group, options: bpy.types.Prop
         header.label(text=group.label)
     if body is not None:
         for option in group.options:
-            body.prop(options, option.name)
+            body.prop(options, option.key)
 
 
 CLASSES = (NEXTGENFACE_PT_settings,)

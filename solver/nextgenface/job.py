@@ -185,6 +185,8 @@ def work_on(job: Job, listener: Tee) -> Path:
         from .multiview.method import method
 
         paths = tuple(choice.path for choice in job.input)
+        if any(choice != PhotoChoice(choice.path) for choice in job.input):
+            listener.warning("Rotation, face and lens of a photo are used by the face method only.")
         asked = MethodRequest(paths, job.output, job.mesh, job.held_out, job.set, job.resume)
         return method(job.method)(asked, listener)
     from .run import Request, reconstruct

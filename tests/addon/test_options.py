@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -25,15 +26,30 @@ def solver_defaults() -> dict[str, str]:
 
 def test_options_are_the_solvers_with_its_defaults() -> None:
     defaults = solver_defaults()
-    assert set(OPTIONS) <= set(defaults) and len(OPTIONS) > 30
-    for name, option in OPTIONS.items():
+    face = {key: option for key, option in OPTIONS.items() if option.method == "face"}
+    assert set(face) <= set(defaults) and len(face) > 30
+    for name, option in face.items():
         kind = type(option.default)
         value = defaults[name] == "True" if kind is bool else kind(defaults[name])
         assert value == option.default, name
 
 
+def test_options_of_the_other_methods_are_the_solvers_with_its_defaults() -> None:
+    """Their lists are dataclasses whose fields are `name: type = option(default, …)`."""
+    folder = REPOSITORY / "solver" / "nextgenface" / "multiview"
+    lists = {"mesh": "neural_shading", "gaussians": "gaussians"}
+    assert {option.method for option in OPTIONS.values()} == {"face", *lists}
+    for method, name in lists.items():
+        text = (folder / name / "options.py").read_text(encoding="utf-8")
+        known = dict(
+            re.findall(r"^    (\w+): [\w\[\], .]+ = option\(\s*([^\n]+?),(?: |\n)", text, re.MULTILINE)
+        )
+        for option in (option for option in OPTIONS.values() if option.method == method):
+            assert ast.literal_eval(known[option.name].split(', "')[0]) == option.default, option.key
+
+
 def test_options_say_what_to_change_them_for() -> None:
-    names = [option.name for group in GROUPS for option in group.options]
+    names = [option.key for group in GROUPS for option in group.options]
     assert len(names) == len(set(names))
     for option in OPTIONS.values():
         assert len(option.tip) >= 30 and not option.tip.endswith("."), option.name

@@ -325,6 +325,16 @@ def test_a_record_that_cannot_be_written_is_a_failure_of_that_one(
     assert states(batch(tmp_path)) == {"a": "failed", "b": "finished"}
 
 
+def test_what_is_in_the_way_is_a_failure_of_that_one(tmp_path: Path) -> None:
+    people(tmp_path / "in", a="fine", b="fine")
+    (tmp_path / "out" / "b").mkdir(parents=True)
+    (tmp_path / "out" / "a").write_text("a file")
+    (tmp_path / "out" / "b" / "subject.json").write_text('{"state": 5, "photo_facts": [1], "attempts": "x"}')
+    summary = batch(tmp_path)
+    assert states(summary) == {"a": "failed", "b": "finished"}
+    assert "A file is in the way" in summary.rows[0].record.error
+
+
 def test_other_settings_leave_finished_ones_alone_and_say_so(tmp_path: Path) -> None:
     people(tmp_path / "in", a="fine")
     batch(tmp_path)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..files import write_text
 
@@ -79,10 +79,15 @@ class Record:
 def read_record(folder: Path) -> Record:
     """The record of a folder; that of a subject not yet begun where there is none or it is damaged."""
     raw = read_json(folder / RECORD_FILE)
-    raw["photo_facts"] = tuple((str(name), int(size)) for name, size in raw.get("photo_facts") or ())
-    raw["warnings"] = tuple(raw.get("warnings") or ())
+    try:
+        raw["photo_facts"] = tuple((str(name), int(size)) for name, size in raw.get("photo_facts") or ())
+        raw["warnings"] = tuple(raw.get("warnings") or ())
+        numbers = {"seconds": float(raw.get("seconds", 0)), "attempts": int(raw.get("attempts", 0))}
+    except (TypeError, ValueError):
+        return Record()
     known = {item.name for item in fields(Record)}
-    return Record(**{key: value for key, value in raw.items() if key in known})
+    record = Record(**{key: value for key, value in {**raw, **numbers}.items() if key in known})
+    return record if record.state in get_args(State) else Record()
 
 
 def write_record(folder: Path, record: Record) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import Config
-from ..errors import NextGenFaceError
-from ..files import prepare_output
+from ..errors import NextGenFaceError, OutputError
+from ..files import output_error, prepare_output
 from . import lease
 from .child import Stop
 from .local import Pool
@@ -58,9 +58,8 @@ class Reporter:
 def run_batch(request: BatchRequest, pool: Pool, reporter: Reporter, stop: Stop) -> Summary:
     """Work on everybody who is not finished; returns the summary, which has been written.
 
-    One subject's failure
-    never stops the others; a full disk does, and so does a stop: the summary is written even then.
-    Raises NextGenFaceError when the batch cannot begin.
+    One subject's failure never stops the others; a full disk does, and so does a stop: the summary is written
+    even then. Raises NextGenFaceError when the batch cannot begin.
     """
     output = prepare_output(request.output)
     with lease.held(output / BATCH_LEASE, wait=False):
@@ -99,8 +98,12 @@ def plan(request: BatchRequest, output: Path, where: str) -> Summary:
         elif record.state == "failed" and record.same_photos(task) and not request.retry:
             row.earlier = True
         else:
-            row.record = replace(record if record.same_photos(task) else Record(), state="waiting", error="")
-            _make_folder(folder)
+            before = record if record.same_photos(task) else Record()
+            row.record = replace(before, state="waiting", error="", kind="")
+            try:
+                _make_folder(folder)
+            except OutputError as problem:
+                row.record = Record("failed", str(problem), "OutputError")
         summary.rows.append(row)
     if others:
         summary.notes.append(
@@ -112,7 +115,10 @@ def plan(request: BatchRequest, output: Path, where: str) -> Summary:
 
 def _make_folder(folder: Path) -> None:
     """The folder with a record in it, by which workers elsewhere know that they share this disk."""
-    prepare_output(folder)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as problem:
+        raise output_error(folder, problem) from problem
     if not (folder / RECORD_FILE).is_file():
         write_record(folder, Record())
 

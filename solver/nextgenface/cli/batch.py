@@ -147,7 +147,7 @@ class CommandReporter(Reporter):
             words.append(f"{failed} failed earlier (--retry tries them again)")
         self._say("; ".join(words) + ".")
         for row in rows:
-            if row.subject.problem:
+            if row.record.state == "failed" and not row.earlier:
                 self.failure(row)
 
     def subject(self, row: Row, number: int, total: int) -> None:

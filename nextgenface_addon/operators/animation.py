@@ -66,11 +66,19 @@ class NEXTGENFACE_OT_load_take(NextGenFaceOperator, bpy.types.Operator):
             context.scene.frame_start, context.scene.frame_end = int(report.first), round(report.last)
         if take.lost:
             self.report({"WARNING"}, rpt_("{n} frames without a face were left out").format(n=take.lost))
-        missing = f"; no shape keys for {', '.join(report.missing)}" if report.missing else ""
+        if report.missing:
+            shapes = ", ".join(report.missing)
+            self.report({"WARNING"}, rpt_("The head has no shape keys for {shapes}").format(shapes=shapes))
+        text = rpt_("{action}: {count} frames of {rate} a second, from {first} to {last}")
         self.report(
             {"INFO"},
-            f"{report.action}: {len(take.times)} frames of {take.frame_rate:g} a second, "
-            f"{report.first:g} to {report.last:.0f}{missing}",
+            text.format(
+                action=report.action,
+                count=len(take.times),
+                rate=f"{take.frame_rate:g}",
+                first=f"{report.first:g}",
+                last=round(report.last),
+            ),
         )
         return {"FINISHED"}
 

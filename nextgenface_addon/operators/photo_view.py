@@ -61,7 +61,9 @@ class NEXTGENFACE_OT_look_through(NextGenFaceOperator, bpy.types.Operator):
         if self.camera:
             view = photo_view(context.scene.objects.get(self.camera))
             if view is None:
-                raise AddonProblem(f"{self.camera} is not the camera of a photo in this scene.")
+                raise AddonProblem(
+                    rpt_("{name} is not the camera of a photo in this scene.").format(name=self.camera)
+                )
             return view
         for item in (context.active_object, context.scene.camera):
             if (view := photo_view(item)) is not None:
@@ -101,7 +103,9 @@ class NEXTGENFACE_OT_show_expression(HeadOperator, bpy.types.Operator):
     def work(self, context: bpy.types.Context) -> set[str]:
         head = active_head(context)
         if self.photo >= 0 and all(item.photo != self.photo for item in photo_expressions(head)):
-            raise AddonProblem(f"{head.name} has no expression of a photo {self.photo}.")
+            raise AddonProblem(
+                rpt_("{name} has no expression of a photo {photo}.").format(name=head.name, photo=self.photo)
+            )
         photo = self.photo if self.photo >= 0 else None
         for warning in show_expression(head, photo, as_arkit=self.form == "ARKIT"):
             self.report({"WARNING"}, warning)
@@ -122,7 +126,7 @@ class NEXTGENFACE_OT_map_size(HeadOperator, bpy.types.Operator):
         head = active_head(context)
         material = skin_of(head)
         if material is None:
-            raise AddonProblem(f"{head.name} does not wear its imported material.")
+            raise AddonProblem(rpt_("{name} does not wear its imported material.").format(name=head.name))
         shown = set_map_size(material, int(self.size))
         self.report({"INFO"}, rpt_("The maps are shown with {size} pixels").format(size=shown))
         return {"FINISHED"}
@@ -137,9 +141,11 @@ class NEXTGENFACE_OT_mark_asset(HeadOperator, bpy.types.Operator):
     def work(self, context: bpy.types.Context) -> set[str]:
         head = active_head(context)
         if head.library is not None or not is_head(head):
-            raise AddonProblem(f"{head.name} is linked from another file; mark it there.")
+            raise AddonProblem(
+                rpt_("{name} is linked from another file; mark it there.").format(name=head.name)
+            )
         if not mark_as_asset(head, result_folder(head)):
-            self.report({"WARNING"}, "The result's folder is gone, so the asset has no preview picture")
+            self.report({"WARNING"}, rpt_("The result's folder is gone, so the asset has no preview picture"))
         self.report({"INFO"}, rpt_("{name} is an asset; save the file to keep it").format(name=head.name))
         return {"FINISHED"}
 

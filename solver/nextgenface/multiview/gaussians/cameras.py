@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,8 +12,30 @@ from ...geometry.rotations import small_rotation
 from ...views import Camera
 from .rendering import Pinhole
 
+SHIFT_RATE = 0.5
 MOST_FOCAL_CHANGE = 0.4
 """The natural logarithm of the shared focal factor stays within this."""
+
+
+class Rig(Protocol):
+    """What the training asks of a set of cameras. `learn`: whether its tensors are optimised; `rates`:
+    learning rates of the tensors by name, relative to the option `cameraRate`.
+    """
+
+    learn: bool
+    rates: dict[str, float]
+
+    def pinhole(self, index: int, width: int | None = None) -> Pinhole:
+        """Camera `index` for a picture `width` pixels wide, differentiable where it is learned."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is learned, by name."""
+
+    def set_tensors(self, values: dict[str, Tensor]) -> None:
+        """Put back what `tensors` gave."""
+
+    def hold(self) -> None:
+        """Keep what is learned in its bounds; called after every step."""
 
 
 class CameraRig:
@@ -23,11 +46,13 @@ class CameraRig:
     its size in the pictures stays and only the perspective changes. All start at zero.
     """
 
-    def __init__(self, cameras: Sequence[Camera], pivot: Tensor, *, learn: bool = False) -> None:
+    def __init__(self, cameras: Sequence[Camera], pivot: Tensor, half: float, *, learn: bool = False) -> None:
+        """`half`: half the size of the scene, mm; a shift moves the pictures about as much as a turn does."""
         self.device = pivot.device
         self.cameras = list(cameras)
         self.pivot = pivot
         self.learn = learn
+        self.rates = {"turn": 1.0, "shift": SHIFT_RATE * half, "log_focal": 1.0}
         self.turn = torch.zeros(len(cameras), 3, device=pivot.device, requires_grad=learn)
         self.shift = torch.zeros(len(cameras), 3, device=pivot.device, requires_grad=learn)
         self.log_focal = torch.zeros(1, device=pivot.device, requires_grad=learn)

@@ -24,7 +24,12 @@ _BAND_PIXELS = 1 << 16  # 16-bit keys, which NumPy sorts by radix
 
 
 def composite(
-    means: Tensor, conics: Tensor, opacities: Tensor, features: Tensor, width: int, height: int
+    means: Tensor,
+    conics: Tensor,
+    opacities: Tensor,
+    features: Tensor,
+    width: int,
+    height: int,
 ) -> tuple[Tensor, Tensor]:
     """Composite N Gaussians, given front to back, over nothing.
 

@@ -61,7 +61,7 @@ def aligned(
     fixed = splats.detached()
     half = float(box.size.max()) / 2
     pivot = torch.as_tensor(box.centre, dtype=torch.float32, device=device)
-    rig = CameraRig([view.camera], pivot, learn=True)
+    rig = CameraRig([view.camera], pivot, half, learn=True)
     groups = [{"params": [rig.turn], "lr": ALIGN_RATE}, {"params": [rig.shift], "lr": ALIGN_RATE * half}]
     optimizer = torch.optim.Adam(groups)
     base = [ALIGN_RATE, ALIGN_RATE * half]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ from ..datasets import DataSetError, detect, read_views, with_person_masks
 from ..method import Request, Result, write_result
 from ..options import as_json, read_options
 from . import evaluation, files
+from .cameras import CameraRig
 from .options import Options
-from .photos import fit_photos
+from .photos import fit_photos, known_views
 from .pictures import widths
 from .rendering import choose_engine
 from .start import first_splats, hull_points, scene_box, surface_points
@@ -44,13 +45,14 @@ LARGEST_PICTURE = 4096
 @dataclass(frozen=True)
 class Sources:
     """What training starts from. `surface`: vertices (V, 3) and faces (F, 3), None where nothing is known.
-    `calibrated`: whether the cameras were measured rather than guessed.
+    `calibrated`: whether the cameras were measured rather than guessed. `info`: kept in checkpoints.
     """
 
     views: ViewSet
     surface: tuple[NDArray[np.float64], NDArray[np.integer]] | None
     calibrated: bool
-    reports: dict[str, StageReport]
+    reports: dict[str, StageReport] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
 
 
 def reconstruct(request: Request, listener: Listener) -> Path:
@@ -72,14 +74,16 @@ def reconstruct(request: Request, listener: Listener) -> Path:
         if len(learned) == 0:
             raise NextGenFaceError("All views are held out, so there is nothing to learn from.")
         box = scene_box(learned)
-        training = prepare(sources, learned, box, options, device)
+        training, rig = prepare(sources, learned, box, options, device)
         if stored is not None:
             training.load(stored)
         (output / RESULT).unlink(missing_ok=True)
         listener.stage(STAGE)
 
         def save(done: int) -> None:
-            checkpoints.save(output, checkpoints.Checkpoint(NAME, done, mark, training.arrays()))
+            checkpoints.save(
+                output, checkpoints.Checkpoint(NAME, done, mark, training.arrays(), sources.info)
+            )
 
         with measured() as cost:
             outcome = training.run(listener, save)
@@ -93,7 +97,7 @@ def reconstruct(request: Request, listener: Listener) -> Path:
             [],
             cost.peak_mb,
         )
-        views = [replace(v, camera=c) for v, c in zip(learned, training.rig.current(), strict=True)]
+        views = [replace(v, camera=c) for v, c in zip(learned, rig.current(), strict=True)]
         if not sources.calibrated:
             held = [evaluation.aligned(training.splats, v, box, _width(v, options)) for v in held_out]
         else:
@@ -107,8 +111,10 @@ def reconstruct(request: Request, listener: Listener) -> Path:
     return path
 
 
-def prepare(sources: Sources, learned: ViewSet, box: Bounds, options: Options, device: str) -> Training:
-    """A training with its first Gaussians: on the surface where there is one, else under the masks' hull."""
+def prepare(
+    sources: Sources, learned: ViewSet, box: Bounds, options: Options, device: str
+) -> tuple[Training, CameraRig]:
+    """A training with its cameras and first Gaussians: on a known surface, else under the masks' hull."""
     random = np.random.default_rng(options.seed)
     count = options.initialPoints
     points, normals = np.empty((0, 3)), np.empty((0, 3))
@@ -121,7 +127,9 @@ def prepare(sources: Sources, learned: ViewSet, box: Bounds, options: Options, d
     largest = options.largestPixels * pixel_size(learned, box, options.resolution)
     splats = first_splats(learned, points, normals, degree=options.shDegree, largest=largest, device=device)
     learn = options.learnCameras == "yes" or (options.learnCameras == "auto" and not sources.calibrated)
-    return Training(learned, splats, box, options, device, learn_cameras=learn)
+    pivot = torch.as_tensor(box.centre, dtype=torch.float32, device=device)
+    rig = CameraRig(learned.cameras, pivot, float(box.size.max()) / 2, learn=learn)
+    return Training(learned, splats, box, options, device, rig), rig
 
 
 def _masked(views: ViewSet) -> bool:
@@ -141,10 +149,13 @@ def _sources(
         paths = [photo for item in request.inputs for photo in list_photos(item)]
         mark = checkpoints.fingerprint(marks, [load_photo(path).srgb8() for path in paths])
         stored = checkpoints.load(output, NAME, mark) if request.resume else None
+        if stored is not None:
+            return Sources(ViewSet(tuple(known_views(stored.info, listener))), None, False), stored, mark
         fitted = fit_photos(
             paths, output, int(options.faceStages), listener, seed=options.seed, device=options.device
         )
-        return Sources(fitted.views, (fitted.vertices, fitted.faces), False, fitted.reports), stored, mark
+        head = (fitted.vertices, fitted.faces)
+        return Sources(fitted.views, head, False, fitted.reports, fitted.info), None, mark
     views = read_views(request.inputs[0], format=kind)
     surface = None
     if kind == "fitted":
@@ -154,7 +165,7 @@ def _sources(
     numbers = [n for view in views for n in (view.image, view.camera.K, view.camera.R, view.camera.t)]
     mark = checkpoints.fingerprint(marks, numbers)
     stored = checkpoints.load(output, NAME, mark) if request.resume else None
-    return Sources(views, surface, kind != "fitted", {}), stored, mark
+    return Sources(views, surface, kind != "fitted"), stored, mark
 
 
 def _kind(inputs: Sequence[Path]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from ...personmask import person_mask
 from ...photos import load_photo
 from ...results import shown_camera
 from ...session import Session
-from ...views import View, ViewSet
+from ...views import Camera, View, ViewSet
 
 FACE_FOLDER = "face"
 LEAST_PHOTOS = 2
@@ -28,13 +29,15 @@ LEAST_PHOTOS = 2
 @dataclass(frozen=True)
 class FittedPhotos:
     """Photos with their cameras in the head's frame (mm), and the fitted head: `vertices` (V, 3) with the
-    mean of the photos' expressions, `faces` (F, 3). `reports` of the stages that ran.
+    mean of the photos' expressions, `faces` (F, 3). `reports` of the stages that ran; `info`: files and
+    cameras for a checkpoint.
     """
 
     views: ViewSet
     vertices: NDArray[np.float64]
     faces: NDArray[np.integer]
     reports: dict[str, StageReport]
+    info: dict[str, Any]
 
 
 def fit_photos(
@@ -65,17 +68,32 @@ def fit_photos(
         session.run_stage(number)
     state = session.state
     assert state is not None
-    views = []
+    info: dict[str, Any] = {"photos": []}
     for index, record in enumerate(session.records):
-        photo = load_photo(Path(record.source), rotate=record.rotate)
-        mask = photo.alpha if photo.alpha is not None else person_mask(photo.srgb8())
-        if mask is None:
-            listener.warning(
-                f"{record.name}: nothing tells the head from the background here, which will be part of the "
-                "result. Give photos with transparency to avoid that."
-            )
-        views.append(View(record.name, photo.linear, shown_camera(state, index, record, None)[0], mask))
+        camera = shown_camera(state, index, record, None)[0]
+        numbers = {"K": camera.K.tolist(), "R": camera.R.tolist(), "t": camera.t.tolist()}
+        info["photos"].append({"source": record.source, "rotate": record.rotate, **numbers})
+    views = known_views(info, listener)
     vertices = np.mean(
         [shape_vertices(session.model, state, i) for i in range(len(views))], axis=0, dtype=np.float64
     )
-    return FittedPhotos(ViewSet(tuple(views)), vertices, session.model.faces, session.reports)
+    return FittedPhotos(ViewSet(tuple(views)), vertices, session.model.faces, session.reports, info)
+
+
+def known_views(info: dict[str, Any], listener: Listener) -> list[View]:
+    """Photos whose cameras are known, with masks: their transparency, else MediaPipe's segmentation.
+
+    `info` is what `FittedPhotos` holds. Raises PhotoError.
+    """
+    views = []
+    for entry in info["photos"]:
+        photo = load_photo(Path(entry["source"]), rotate=int(entry["rotate"]))
+        camera = Camera(entry["K"], entry["R"], entry["t"], photo.width, photo.height)
+        mask = photo.alpha if photo.alpha is not None else person_mask(photo.srgb8())
+        if mask is None:
+            listener.warning(
+                f"{photo.name}: nothing tells the head from the background, which becomes part of the "
+                "result. Give photos with transparency to avoid that."
+            )
+        views.append(View(photo.name, photo.linear, camera, mask))
+    return views

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ...events import Listener
 from ...fitting.loop import Outcome, run_steps
 from ...views import Bounds, ViewSet
 from .. import checkpoint as checkpoints
-from .cameras import CameraRig
+from .cameras import Rig
 from .density import (
     Limits,
     Pull,
@@ -39,9 +39,6 @@ GROWTH_START = 0.06
 SMALLEST_PIXELS = 0.25
 RESET_OPACITY = 0.1
 PREVIEW_EVERY = 25
-CAMERA_SHIFT = 0.5
-"""A camera's shift learns at `cameraRate` times this times half the box, so that it moves a picture about as
-much as its turn does."""
 
 
 @dataclass
@@ -60,14 +57,7 @@ class Training:
     """
 
     def __init__(
-        self,
-        views: ViewSet,
-        splats: Splats,
-        box: Bounds,
-        options: Options,
-        device: str,
-        *,
-        learn_cameras: bool,
+        self, views: ViewSet, splats: Splats, box: Bounds, options: Options, device: str, rig: Rig
     ) -> None:
         self.views = views
         self.options = options
@@ -76,7 +66,7 @@ class Training:
         middle = torch.as_tensor(box.centre, dtype=torch.float32, device=device)
         self.half = float(box.size.max()) / 2
         self.middle = middle
-        self.rig = CameraRig(views.cameras, middle, learn=learn_cameras)
+        self.rig = rig
         self.pixel = pixel_size(views, box, options.resolution)
         room = 0.05 * float(box.size.max())
         self.limits = Limits(
@@ -96,7 +86,7 @@ class Training:
             "bands": options.colourRate / 10,
         }
         self.optimizer = make_optimizer(splats, self.rates)
-        self.camera_optimizer = self._make_camera_optimizer() if learn_cameras else None
+        self.camera_optimizer = self._make_camera_optimizer() if rig.learn else None
         self.pull = Pull(len(splats), self.device)
         self.random = torch.Generator().manual_seed(options.seed)
         self.order = views.batches(1, "sequential_shuffled", seed=options.seed)
@@ -105,15 +95,11 @@ class Training:
         self._targets: dict[tuple[int, int], Target] = {}
 
     def _make_camera_optimizer(self) -> torch.optim.Adam:
-        rate = self.options.cameraRate
-        rates = {"turn": rate, "shift": rate * self.half * CAMERA_SHIFT, "log_focal": rate}
-        return torch.optim.Adam(
-            [
-                {"params": [value], "lr": rates[name], "name": name}
-                for name, value in self.rig.tensors().items()
-            ],
-            lr=0.0,
-        )
+        groups = [
+            {"params": [value], "lr": 0.0, "rate": self.options.cameraRate * self.rig.rates[name]}
+            for name, value in self.rig.tensors().items()
+        ]
+        return torch.optim.Adam(groups)
 
     def run(self, listener: Listener, save: Callable[[int], None] | None = None) -> Outcome[Snapshot]:
         """Train from `done` to the end; the best state is put back into `splats` and `rig`.
@@ -167,8 +153,6 @@ class Training:
         arrays |= checkpoints.optimiser_arrays(self.optimizer, "adam")
         if self.camera_optimizer is not None:
             arrays |= checkpoints.optimiser_arrays(self.camera_optimizer, "cameras")
-        for index, camera in enumerate(self.rig.cameras):
-            arrays[f"camera/{index}"] = np.concatenate([camera.K.ravel(), camera.R.ravel(), camera.t])
         return arrays
 
     def load(self, checkpoint: checkpoints.Checkpoint) -> None:
@@ -178,9 +162,6 @@ class Training:
         self.splats = Splats(**{name: stored[f"splats/{name}"] for name in self.splats.tensors()})
         self.optimizer = make_optimizer(self.splats, self.rates)
         checkpoints.restore_optimiser(self.optimizer, arrays, "adam")
-        for index, camera in enumerate(self.rig.cameras):
-            K, R, t = np.split(arrays[f"camera/{index}"], (9, 18))
-            self.rig.cameras[index] = replace(camera, K=K, R=R, t=t)
         self.rig.set_tensors({name: stored[f"rig/{name}"] for name in self.rig.tensors()})
         if self.camera_optimizer is not None:
             checkpoints.restore_optimiser(self.camera_optimizer, arrays, "cameras")
@@ -255,9 +236,8 @@ class Training:
             options = self.options
             late = (progress - options.cameraStart) / max(1 - options.cameraStart, 1e-6)
             factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(max(late, 0.0), 1.0)))
-            rates = (options.cameraRate, options.cameraRate * self.half * CAMERA_SHIFT, options.cameraRate)
-            for group, rate in zip(self.camera_optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
+            for group in self.camera_optimizer.param_groups:
+                group["lr"] = group["rate"] * factor
 
     def _regularisers(self) -> Tensor:
         options, splats = self.options, self.splats

@@ -116,7 +116,7 @@ def plan(request: BatchRequest, output: Path, where: str) -> Summary:
 def _make_folder(folder: Path) -> None:
     """The folder with a record in it, by which workers elsewhere know that they share this disk."""
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise output_error(folder, problem) from problem
     if not (folder / RECORD_FILE).is_file():

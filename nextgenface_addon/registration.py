@@ -10,13 +10,14 @@ from types import ModuleType
 
 import bpy
 
-from . import cli, driver, preferences, properties, session, tasks, thumbnails
+from . import cli, driver, preferences, properties, session, tasks, thumbnails, translations
 from .operators import animation as animation_operators
 from .operators import environment, faces, import_result, jobs, photo_view, photos, presets, relight, run
 from .panels import animation, main, results, settings
 from .panels import jobs as jobs_panel
 
 MODULES: tuple[ModuleType, ...] = (
+    translations,
     properties,
     preferences,
     thumbnails,

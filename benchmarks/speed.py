@@ -2,12 +2,15 @@
 
     python benchmarks/speed.py [--size 512] [--repeats 5] [--threads N] [--only-deferred]
 
-{"deferred": {"ms", "reference_way_ms", "ratio", …}, "final_picture": {"seconds", "samples", "noise"}, …}
+{"deferred": {"ms", "reference_way_ms", "ratio", …},
+ "raytraced": {"same_step": {"ms", "ratio"}, "same_step_with_outlines": …, "stage_2_step": …},
+ "final_picture": {"seconds", "samples", "noise"}, …}
 
-Both ways fit the same picture: a random head of the face model in use, turned by 15 degrees, path-traced
-under soft light. Deferred and reference steps alternate and medians are reported, so that other work on the
-machine slows both. `ms` is a step at full resolution with its share of what the stage does between steps
-(solving the light, tracing shadows).
+All ways fit the same picture: a random head of the face model in use, turned by 15 degrees, path-traced
+under soft light. The steps alternate and medians are reported, so that other work on the machine slows all.
+Deferred `ms` is a step at full resolution with its share of what the stage does between steps (solving the
+light, tracing shadows). `same_step` is the reference's step with our ray tracer in it (8 samples per pixel,
+one bounce); `stage_2_step` a whole step of stage 2 with `engine = raytraced`.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ from nextgenface.rendering.pathtracer import FinalPicture, render_final
 from nextgenface.views import FaceView, face_view
 from reference_way import ReferenceStep
 from scipy.spatial.transform import Rotation
+from traced_step import TracedStep
 
 log = logging.getLogger("speed")
 SEED = 7
@@ -99,11 +100,13 @@ def make_case(size: int) -> Case:
     return Case(model, morphable, config, view, state, fitted, final, seconds)
 
 
-class DeferredStep:
+class StageStep:
     """The step of stage 2 at full resolution, and what happens between steps."""
 
-    def __init__(self, case: Case) -> None:
-        self.problem = photometric.PhotometricProblem(case.model, [case.view], case.state, [0], case.config)
+    def __init__(self, case: Case, engine: str = "deferred") -> None:
+        config = Config()
+        config.maxResolution, config.device, config.engine = case.config.maxResolution, "cpu", engine
+        self.problem = photometric.PhotometricProblem(case.model, [case.view], case.state, [0], config)
         self.level = len(photometric.LEVELS) - 1
         self.cap = int(case.config.iterStep2)
         groups = [
@@ -137,25 +140,21 @@ class DeferredStep:
 
 def measure(case: Case, variant: Variant, repeats: int, with_reference: bool) -> dict[str, Any]:
     """All numbers of the report."""
-    deferred = DeferredStep(case)
-    reference: ReferenceStep | None = None
+    deferred = StageStep(case)
+    slow: dict[str, Callable[[], Any]] = {}
     note = None
     if with_reference and variant.differentiable:
-        reference = ReferenceStep(
-            case.morphable,
-            case.camera,
-            torch.from_numpy(case.view.image),
-            torch.from_numpy(case.view.valid),
-            case.state.sh[0],
-        )
-        reference.step()  # compiles its kernels
+        slow = _traced_steps(case)
+        for step in slow.values():
+            step()  # compiles its kernels
+            step()
     elif with_reference:
         note = f"not measured: {variant.name} has no derivatives ({variant.reason})"
     deferred.step()
-    times: dict[str, list[tuple[float, float]]] = {"reference": [], "step": [], "light": [], "trace": []}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in (*slow, "step", "light", "trace")}
     for k in range(max(1, repeats)):
-        if reference is not None:
-            times["reference"].append(_milliseconds(reference.step))
+        for name, step in slow.items():
+            times[name].append(_milliseconds(step))
         for _ in range(3):
             times["step"].append(_milliseconds(deferred.step))
         times["light"].append(_milliseconds(deferred.solve_light))
@@ -177,6 +176,11 @@ def measure(case: Case, variant: Variant, repeats: int, with_reference: bool) ->
             "trace_ms": round(median["trace"], 1),
             "cpu_ms": {name: round(value, 1) for name, value in cpu.items()},
         },
+        "raytraced": {
+            name: {"ms": round(median[name], 1), "ratio": round(median["reference"] / median[name], 1)}
+            for name in slow
+            if name != "reference"
+        },
         "final_picture": {
             "seconds": round(case.final_seconds, 1),
             "samples": case.final.samples_used,
@@ -193,6 +197,23 @@ def measure(case: Case, variant: Variant, repeats: int, with_reference: bool) ->
     if note:
         report["deferred"]["note"] = note
     return report
+
+
+def _traced_steps(case: Case) -> dict[str, Callable[[], Any]]:
+    """Steps that trace rays: the reference's way, ours in the same step, and stage 2 with our rays."""
+    same = (
+        case.morphable,
+        case.camera,
+        torch.from_numpy(case.view.image),
+        torch.from_numpy(case.view.valid),
+        case.state.sh[0],
+    )
+    return {
+        "reference": ReferenceStep(*same).step,
+        "same_step": TracedStep(*same, outlines=False).step,
+        "same_step_with_outlines": TracedStep(*same, outlines=True).step,
+        "stage_2_step": StageStep(case, engine="raytraced").step,
+    }
 
 
 def _milliseconds(run: Callable[[], Any]) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from ..rendering.deferred import Pose, vertex_normals
 from ..rendering.raster import Fragments, rasterize
 from .lightsolve import neighbour_laplacian
 from .loop import run_steps
-from .photometric import ROBUST_SCALE
+from .photoset import ROBUST_SCALE
 from .targets import encode
 from .traced import TracedPhotos
 

@@ -31,7 +31,8 @@ from ..rendering.light import lobes_to_sh
 from ..rendering.raster import Fragments, rasterize
 from ..views import FaceView
 from .loop import run_steps
-from .photometric import AGREEMENT_SCALE, ROBUST_SCALE, PhotometricProblem, groups
+from .photometric import PhotometricProblem, groups
+from .photoset import AGREEMENT_SCALE, ROBUST_SCALE
 from .raytraced_finish import finish
 from .relief import Relief, lid_clearance
 from .separation import blur, skin_part

@@ -170,23 +170,31 @@ class ListenerHandler(logging.Handler):
 
 
 class EtaClock:
-    """Guesses the seconds left in a stage from the pace of its steps."""
+    """Guesses the seconds left in a stage from the pace of its steps.
+
+    The first step counts only until there is another one: it compiles kernels and fills caches, and took fifty
+    times as long as the others.
+    """
 
     def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._first_step = 0
+        self.restart()
 
-    def restart(self, first_step: int = 0) -> None:
+    def restart(self) -> None:
         """A stage begins."""
         self._start = time.monotonic()
-        self._first_step = first_step
+        self._first: tuple[int, float] | None = None  # the first step that was told, and when
 
     def seconds_left(self, step: int, total: int) -> float | None:
         """Seconds until `total` at the pace so far, or None before the first step."""
-        done = step - self._first_step
-        if done <= 0:
+        if step <= 0:
             return None
-        return (time.monotonic() - self._start) / done * max(total - step, 0)
+        now = time.monotonic()
+        if self._first is None or step <= self._first[0]:
+            self._first = (step, now)
+            pace = (now - self._start) / step
+        else:
+            pace = (now - self._first[1]) / (step - self._first[0])
+        return pace * max(total - step, 0)
 
 
 class DebugFrames(NullListener):

@@ -17,6 +17,7 @@ from nextgenface.events import (
     BarListener,
     CancelWhen,
     DebugFrames,
+    EtaClock,
     JsonlListener,
     ListenerHandler,
     NullListener,
@@ -193,3 +194,19 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
             prepare_output(tmp_path)
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_the_time_left_forgets_a_slow_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("nextgenface.events.time.monotonic", lambda: now[0])
+    clock = EtaClock()
+    assert clock.seconds_left(0, 10) is None
+    now[0] += 50.0
+    assert clock.seconds_left(1, 11) == pytest.approx(500.0)
+    now[0] += 1.0
+    assert clock.seconds_left(2, 11) == pytest.approx(9.0)
+    now[0] += 6.0
+    assert clock.seconds_left(8, 11) == pytest.approx(3.0)
+    clock.restart()
+    now[0] += 2.0
+    assert clock.seconds_left(2, 4) == pytest.approx(2.0)

@@ -79,8 +79,8 @@ class ResultsFolder:
     warnings: tuple[str, ...]
 
 
-def read_results(folder: Path) -> ResultsFolder:
-    """Read and check `result.json` and the geometry it names. Raises ResultsError.
+def read_head(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The folder and the content of its `result.json`, whatever the method. Raises ResultsError.
 
     `folder` may also be the path of the `result.json` itself.
     """
@@ -105,6 +105,16 @@ def read_results(folder: Path) -> ResultsFolder:
     if schema != SCHEMA:
         advice = "Update the extension" if isinstance(schema, int) and schema > SCHEMA else "Run it again"
         raise ResultsError(f"{path} has schema {schema!r}; this version reads schema {SCHEMA}. {advice}.")
+    return folder, data
+
+
+def read_results(folder: Path) -> ResultsFolder:
+    """Read and check `result.json` of a face and the geometry it names. Raises ResultsError.
+
+    `folder` may also be the path of the `result.json` itself.
+    """
+    folder, data = read_head(folder)
+    path = folder / "result.json"
     method = data.get("method")
     if method not in METHODS:
         raise ResultsError(f"{path} holds the method {method!r}; this version imports {', '.join(METHODS)}.")
@@ -124,7 +134,7 @@ def read_results(folder: Path) -> ResultsFolder:
                 f"{path}: identity {photo.identity} has two geometries, {known} and {photo.geometry}."
             )
         if photo.identity not in geometries:
-            geometries[photo.identity] = read_geometry(_inside(folder, photo.geometry))
+            geometries[photo.identity] = read_geometry(inside(folder, photo.geometry))
         count = len(geometries[photo.identity].expression_offsets)
         if not 0 <= photo.expression_index < count:
             raise ResultsError(
@@ -146,7 +156,7 @@ def read_results(folder: Path) -> ResultsFolder:
     )
 
 
-def _inside(folder: Path, name: object) -> Path:
+def inside(folder: Path, name: object) -> Path:
     """The path of a file named in result.json, refused when it leaves the folder."""
     if not isinstance(name, str) or not name:
         raise ResultsError(f"{folder / 'result.json'} names a file as {name!r}; a text was expected.")
@@ -183,26 +193,13 @@ def _photo(
     if not isinstance(name, str) or not name:
         name = f"photo {position}"
     what = f"photo {name!r}"
-    width, height = _integer(entry, "width", None, what), _integer(entry, "height", None, what)
-    if width < 1 or height < 1:
-        raise ResultsError(f"result.json: {what} has the size {width}×{height}.")
-    K = _array(entry.get("K"), (3, 3), f"K of {what}")
-    R = _array(entry.get("R"), (3, 3), f"R of {what}")
-    t = _array(np.ravel(np.asarray(entry.get("t", ()), dtype=object)), (3,), f"t of {what}")
-    if K[0, 0] <= 0 or K[1, 1] <= 0:
-        raise ResultsError(f"result.json: K of {what} has a focal length that is not positive.")
-    if abs(K[0, 1]) > _MAX_SKEW * K[0, 0]:
-        raise ResultsError(f"result.json: K of {what} has skew, which Blender's camera does not know.")
-    if np.abs(R @ R.T - np.eye(3)).max() > _MAX_ROTATION_ERROR or np.linalg.det(R) < 0:
-        raise ResultsError(f"result.json: R of {what} is not a rotation.")
-    # The nearest rotation: JSON digits and float32 leave errors that would shear Blender's camera.
-    u, _, vt = np.linalg.svd(R)
+    width, height, K, R, t = read_camera(entry, what)
     files: dict[str, Path] = {}
     listed = entry.get("files")
     for key, value in (listed if isinstance(listed, dict) else {}).items():
         if value is None:
             continue
-        path = _inside(folder, value)
+        path = inside(folder, value)
         if path.is_file():
             files[key] = path
         elif key in NEEDED_FILES:
@@ -219,13 +216,34 @@ def _photo(
         width=width,
         height=height,
         K=K,
-        R=u @ vt,
+        R=R,
         t=t,
         expression_index=_integer(entry, "expression_index", position, what),
         geometry=entry.get("geometry") or default_geometry,
         files=files,
         blendshapes=_scores(entry.get("blendshapes"), what),
     )
+
+
+def read_camera(
+    entry: Mapping[str, Any], what: str
+) -> tuple[int, int, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """(width, height, K, R, t) of a photo's entry, checked; `what` names it. Raises ResultsError."""
+    width, height = _integer(entry, "width", None, what), _integer(entry, "height", None, what)
+    if width < 1 or height < 1:
+        raise ResultsError(f"result.json: {what} has the size {width}×{height}.")
+    K = _array(entry.get("K"), (3, 3), f"K of {what}")
+    R = _array(entry.get("R"), (3, 3), f"R of {what}")
+    t = _array(np.ravel(np.asarray(entry.get("t", ()), dtype=object)), (3,), f"t of {what}")
+    if K[0, 0] <= 0 or K[1, 1] <= 0:
+        raise ResultsError(f"result.json: K of {what} has a focal length that is not positive.")
+    if abs(K[0, 1]) > _MAX_SKEW * K[0, 0]:
+        raise ResultsError(f"result.json: K of {what} has skew, which Blender's camera does not know.")
+    if np.abs(R @ R.T - np.eye(3)).max() > _MAX_ROTATION_ERROR or np.linalg.det(R) < 0:
+        raise ResultsError(f"result.json: R of {what} is not a rotation.")
+    # The nearest rotation: JSON digits and float32 leave errors that would shear Blender's camera.
+    u, _, vt = np.linalg.svd(R)
+    return width, height, K, u @ vt, t
 
 
 def _scores(value: object, what: str) -> dict[str, float]:

@@ -63,7 +63,7 @@ class JobStatus:
         line = translate(STAGE_TITLES.get(self.stage, self.stage))
         if self.total:
             line += f" {self.step}/{self.total}"
-        if self.eta is not None:
+        if self.eta is not None and self.step != 1:  # the first step tells little: kernels are compiled
             line += ", " + translate("{time} left").format(time=duration(self.eta))
         return line
 

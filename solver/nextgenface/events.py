@@ -172,8 +172,8 @@ class ListenerHandler(logging.Handler):
 class EtaClock:
     """Guesses the seconds left in a stage from the pace of its steps.
 
-    The first step counts only until there is another one: it compiles kernels and fills caches, and took fifty
-    times as long as the others.
+    The first step counts only until there is another one: it compiles kernels and fills caches, which took
+    fifty times as long as a step.
     """
 
     def __init__(self) -> None:

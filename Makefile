@@ -4,6 +4,7 @@ PYTHON ?= $(firstword $(shell command -v python3 python3.13 python3.12 python3.1
 DATA ?= ../shared/faces/dev
 OUT ?= out
 SETUP_FLAGS ?=
+HARD_LIGHT ?= subject_00 subject_03 subject_04
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-blenders demo test bench extension extension-repo gui-test lock clean distclean
@@ -26,6 +27,9 @@ test: setup  ## style, types, and all tests
 bench: setup  ## accuracy on synthetic heads in DATA, the speed of one step, and of a batch
 	.venv/solver/bin/python benchmarks/accuracy.py --data $(DATA) --out $(OUT)/bench
 	.venv/solver/bin/python benchmarks/speed.py
+	.venv/solver/bin/python benchmarks/gloss.py
+	.venv/solver/bin/python benchmarks/engines.py --data $(DATA) --out $(OUT)/bench/engines \
+		--subjects $(HARD_LIGHT) --write docs/rendering.md
 	.venv/solver/bin/python benchmarks/batch.py
 
 extension: setup  ## the zip that Blender installs, in out/; STORE=1: without the installer

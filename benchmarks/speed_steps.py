@@ -34,6 +34,7 @@ from nextgenface.rendering.mitsuba_scene import (
 )
 from nextgenface.rendering.pathtracer import FinalPicture, render_final
 from nextgenface.views import FaceView, face_view
+from numpy.typing import NDArray
 from reference_way import ReferenceStep
 from scipy.spatial.transform import Rotation
 from traced_step import TracedStep
@@ -83,12 +84,7 @@ def make_case(size: int) -> Case:
     final = render_final(Geometry(vertices, model.faces, model.uv), Textures(*maps), camera, light, seed=SEED)
     seconds = time.perf_counter() - begun
 
-    home = model.landmarks["mediapipe"]
-    kept = np.nonzero(home >= 0)[0]
-    points, depth = project(camera, vertices[home[kept]])
-    landmarks = Landmarks("mediapipe", kept, points, depth * K[0, 0] / depth.mean(), np.ones(len(kept)))
-    photo = Photo(Path("head.png"), "head", np.clip(final.rgb, 0, 1), None, float(K[0, 0]), "known")
-    view = face_view(photo, landmarks, config, size)
+    view = view_of(model, vertices, camera, final.rgb, config)
     state = initial_state(model, [view], shared=False, seed=SEED, device="cpu")
     angles = Rotation.from_matrix(rotation).as_euler("xyz")  # R = Rz Ry Rx
     state = replace(
@@ -98,6 +94,19 @@ def make_case(size: int) -> Case:
     )
     fitted = SceneCamera(view.K(), rotation, translation, size, size)
     return Case(model, morphable, config, view, state, fitted, final, seconds)
+
+
+def view_of(
+    model: FaceModel, vertices: NDArray[Any], camera: SceneCamera, picture: NDArray[Any], config: Config
+) -> FaceView:
+    """The view that a perfect detector gives of a drawn head (V, 3), the lens known."""
+    home = model.landmarks["mediapipe"]
+    kept = np.nonzero(home >= 0)[0]
+    points, depth = project(camera, vertices[home[kept]])
+    focal = float(camera.K[0, 0])
+    landmarks = Landmarks("mediapipe", kept, points, depth * focal / depth.mean(), np.ones(len(kept)))
+    photo = Photo(Path("head.png"), "head", np.clip(picture, 0, 1), None, focal, "known")
+    return face_view(photo, landmarks, config, camera.width)
 
 
 class StageStep:

@@ -25,6 +25,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+# Blender's Python is started isolated, which leaves the script's own folder out.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 import environments
 import interpreters
 import landmarker

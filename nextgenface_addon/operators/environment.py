@@ -59,8 +59,8 @@ def refresh() -> None:
 
 
 def blender_python() -> list[str]:
-    """The Python inside Blender, with the arguments that Blender wants for it."""
-    return [sys.executable, *getattr(bpy.app, "python_args", ())]
+    """The Python inside Blender: isolated from the user's other Pythons, and not at a loss for letters."""
+    return [sys.executable, "-I", "-X", "utf8"]
 
 
 class EnvironmentOperator(NextGenFaceOperator):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -112,6 +113,51 @@ def test_an_environment_of_another_version_is_used_but_named(
     assert state(place) == "outdated" and own_python(place) is not None
     (place / "solver" / "bin" / "python").unlink()
     assert state(place) == "broken" and own_python(place) is None
+
+
+REAL_TOOL = Path(__file__).resolve().parents[2] / "tools" / "solver_environment.py"
+
+
+def real(place: Path, action: str, *more: str) -> tuple[int, list[dict[str, Any]]]:
+    """Run the real script as Blender does; its exit code and its events."""
+    command = [sys.executable, "-I", "-X", "utf8", "-B", str(REAL_TOOL), action, str(place), *more]
+    code = subprocess.run(command, capture_output=True, timeout=60).returncode
+    lines = (place / "install" / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    return code, [json.loads(line) for line in lines]
+
+
+def test_the_real_script_refuses_what_is_no_python(tmp_path: Path) -> None:
+    place = tmp_path / "Größe"
+    code, events = real(place, "install", "--python", str(tmp_path / "no python"))
+    assert code == 2 and events[-1]["event"] == "error" and "is not a Python" in events[-1]["text"]
+    assert not (place / "solver").exists()
+
+
+def test_the_real_script_removes_what_it_made(tmp_path: Path) -> None:
+    for name in ("solver", "llvm"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("")
+    (tmp_path / "results").mkdir()
+    code, events = real(tmp_path, "remove")
+    assert code == 0 and events[-1]["event"] == "done"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["install", "results"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_the_real_script_can_be_cancelled(tmp_path: Path) -> None:
+    """While the virtual environment is being made, which takes seconds."""
+    installer = Installer(tmp_path)
+    installer.environment = tmp_path
+    (tmp_path / "install").mkdir()
+    command = [sys.executable, "-I", "-B", str(REAL_TOOL), "install", str(tmp_path)]
+    installer.launch([*command, "--python", sys.executable], dict(os.environ))
+    wait_for(lambda: installer.poll().stage == "packages" or installer.status.done)
+    if installer.status.done:
+        pytest.skip(f"no environment can be made here: {installer.status.error}")
+    before = time.monotonic()
+    installer.cancel()
+    assert installer.wait(interval=0.02).exit_code == 130
+    assert time.monotonic() - before < 5.0 and not (tmp_path / "solver").exists()
 
 
 def test_which_python_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,7 @@ class JobRequest:
     parent_pid: int | None = None
     method: str = "face"
     mesh: Path | None = None
+    held_out: Sequence[str] = ()
     resume: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -92,6 +93,7 @@ class JobRequest:
             "face": self.face,
             "parent_pid": self.parent_pid,
             "mesh": str(self.mesh) if self.mesh else None,
+            "heldOut": list(self.held_out),
             "resume": self.resume,
         }
 
@@ -113,6 +115,7 @@ class JobRequest:
                 face=int(raw.get("face") or 0),
                 method=str(raw.get("method") or "face"),
                 mesh=folder / raw["mesh"] if raw.get("mesh") else None,
+                held_out=[str(name) for name in raw.get("heldOut") or ()],
             )
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
             raise JobError(f"{folder / JOB_FILE} is damaged and cannot be run again ({problem}).") from None

@@ -15,7 +15,7 @@ from process_helpers import request, run, wait_for_stage, within
 
 from nextgenface_addon.job_events import EventReader
 from nextgenface_addon.job_list import describe_job, find_jobs
-from nextgenface_addon.jobs import Job, JobError, checkpoint_path, resume_request
+from nextgenface_addon.jobs import Job, JobError, JobRequest, PhotoInput, checkpoint_path, resume_request
 
 
 def test_finished_job_reports_its_stages_and_result(folder: Path, solver: Path) -> None:
@@ -30,7 +30,7 @@ def test_finished_job_reports_its_stages_and_result(folder: Path, solver: Path) 
     assert written == {
         "schema": 1, "method": "face", "input": [str(folder / "Foto ü.png")], "output": str(folder),
         "config": None, "set": {"behaviour": ""}, "sharedIdentity": False, "checkpoint": None, "skip": [],
-        "face": 0, "parent_pid": None, "mesh": None, "resume": False,
+        "face": 0, "parent_pid": None, "mesh": None, "heldOut": [], "resume": False,
     }  # fmt: skip
     assert not list(solver.rglob("__pycache__")), "the solver's folder must not be written to"
 
@@ -185,3 +185,23 @@ def test_event_reader_survives_a_file_that_begins_anew(tmp_path: Path) -> None:
     path.write_bytes(b'{"event": "c"}\n')
     assert [event["event"] for event in reader.read()] == ["c"]
     assert reader.bad_lines == 0
+
+
+def test_a_request_survives_being_written_and_read(folder: Path) -> None:
+    """Resume sends the same job again; nothing of it may be lost on the way."""
+    asked = JobRequest(
+        input=[PhotoInput(folder / "a.png", rotate=90, face=2, focal35=35.5), PhotoInput(folder / "ü.png")],
+        output=folder / "out",
+        config=folder / "my.ini",
+        set={"seed": 3, "device": "cpu", "trimPca": True},
+        shared_identity=True,
+        checkpoint=folder / "stage1_output.pickle",
+        skip=[1],
+        face=2,
+        method="mesh",
+        mesh=folder / "start.obj",
+        held_out=["view 3"],
+    )
+    Job(folder).prepare(asked)
+    assert JobRequest.read(folder) == asked
+    assert resume_request(folder) == replace(asked, resume=True), "the method finds its own checkpoint"

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -214,3 +215,18 @@ def test_drawing_is_quick_with_many_photos_and_jobs(addon: Any, tmp_path: Path) 
         return took
 
     assert within(seconds, 0.1)
+
+
+def test_photos_are_dropped_only_where_the_tab_is_open(addon: Any) -> None:
+    def context(kind: str, shown: bool, tab: str) -> SimpleNamespace:
+        regions = [SimpleNamespace(type="WINDOW"), SimpleNamespace(type="UI", active_panel_category=tab)]
+        area = SimpleNamespace(type=kind, regions=regions)
+        return SimpleNamespace(area=area, space_data=SimpleNamespace(show_region_ui=shown))
+
+    handler = addon.types.NEXTGENFACE_FH_photos
+    assert handler.poll_drop(context("VIEW_3D", True, "NextGenFace"))
+    assert not handler.poll_drop(context("VIEW_3D", True, "Item"))
+    assert not handler.poll_drop(context("VIEW_3D", False, "NextGenFace"))
+    assert not handler.poll_drop(context("TEXT_EDITOR", True, "NextGenFace"))
+    assert not handler.poll_drop(SimpleNamespace(area=None))
+    assert ".jpg" in handler.bl_file_extensions.split(";")

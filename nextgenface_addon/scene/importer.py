@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import bpy
 
@@ -15,8 +16,9 @@ from .material import build_material
 from .mesh import build_head
 from .owned import FOLDER_PROPERTY, Owner
 from .photo_views import IDENTITY, PHOTO_NAME
-from .results_folder import PhotoResult, ResultsFolder, read_results
+from .results_folder import PhotoResult, ResultsFolder, inside, read_head, read_results
 from .shape_keys import build_shape_keys
+from .splats import build_splats, build_views, read_photos
 from .world import build_world
 
 USED_FILES = ("diffuse", "specular", "roughness", "environment", "photo")
@@ -68,7 +70,10 @@ def import_result(
     Makes no undo step itself; the operator around it does.
     """
     options = options or ImportOptions()
-    results = read_results(Path(folder))
+    place, head = read_head(Path(folder))
+    if head.get("method") == "gaussians":
+        return _import_gaussians(context, place, head, options)
+    results = read_results(place)
     for photo in results.photos:
         for key in USED_FILES:
             if key in photo.files:
@@ -125,6 +130,40 @@ def import_result(
         report.warnings.append(
             "The photo's pixels are not square; set the scene's pixel aspect to see it undistorted."
         )
+    return report
+
+
+def _import_gaussians(
+    context: bpy.types.Context | None, folder: Path, head: dict[str, Any], options: ImportOptions
+) -> ImportReport:
+    """A point cloud with its preview, and the cameras of the views."""
+    photos = read_photos(folder, head.get("photos"))
+    files = head.get("files")
+    points = inside(folder, files.get("points") if isinstance(files, dict) else None)
+    scene = (context or bpy.context).scene
+    owner = Owner(folder)
+    report = ImportReport(warnings=[str(text) for text in head.get("warnings") or []])
+    collection = owner.find(bpy.data.collections, "collection")
+    owner.updated = report.updated = collection is not None and _in_scene(scene, collection)
+    take = takeover.should_take_over(scene, owner, options.takeover)
+    cloud = build_splats(owner, "splats", str(head.get("name") or folder.name), points)
+    if collection is None:
+        collection = owner.tag(bpy.data.collections.new(cloud.name), "collection")
+    if not _in_scene(scene, collection):
+        scene.collection.children.link(collection)
+    collection[FOLDER_PROPERTY] = str(folder.resolve())
+    report.collection, report.heads = collection.name, [cloud.name]
+    _link(collection, cloud)
+    cameras = build_views(owner, photos, cloud, pack=options.pack)
+    for camera in cameras:
+        _link(collection, camera)
+    report.cameras = [camera.name for camera in cameras]
+    if take:
+        report.took_over = True
+        takeover.look_through(scene, cameras[0])
+        if not report.updated:
+            takeover.show_as_photo(scene, show_world=options.show_world)
+            report.hidden = takeover.hide_startup_objects(scene)
     return report
 
 

@@ -81,15 +81,19 @@ def take_over(
     show_world: bool,
     view_settings: bool,
 ) -> None:
-    """Make the scene's picture the photo's: camera, size, world and, when asked, the view transform.
+    """Make the scene's picture the photo's: camera, size, world and, when asked, the view transform."""
+    scene.world = world
+    look_through(scene, camera)
+    if view_settings:
+        show_as_photo(scene, show_world=show_world)
+
+
+def show_as_photo(scene: bpy.types.Scene, *, show_world: bool) -> None:
+    """Show colours as photos hold them, before transparency unless the world is to be seen.
 
     The view transform has to be Standard with nothing added, because the solver compares linear light with
     the photo through the plain sRGB curve.
     """
-    scene.world = world
-    look_through(scene, camera)
-    if not view_settings:
-        return
     scene.render.film_transparent = not show_world
     scene.display_settings.display_device = "sRGB"
     view = scene.view_settings

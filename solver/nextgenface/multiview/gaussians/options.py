@@ -12,7 +12,7 @@ from ..options import option
 class Options:
     """Settings of a Gaussian head. Rates are Adam's per step and fall to 1 % along a cosine."""
 
-    steps: int = option(2000, "optimisation steps, one picture each", low=1, high=1_000_000)
+    steps: int = option(1000, "optimisation steps, one picture each", low=1, high=1_000_000)
     resolution: int = option(256, "longest side of the pictures learned from, pixels", low=16, high=8192)
     initialPoints: int = option(3000, "Gaussians at the start", low=1, high=10_000_000)
     maxPoints: int = option(12_000, "Gaussians at most", low=1, high=10_000_000)

@@ -21,7 +21,7 @@ from .job_events import RESULT_FILE, JobStatus
 from .methods import method_named
 from .problems import AddonProblem
 from .reports import tail
-from .user_folders import HOME_VARIABLE, solver_home
+from .user_folders import HOME_VARIABLE, installed_as_extension, solver_home
 
 JOB_FILE = "job.json"
 LOG_FILE = "solver.log"
@@ -160,6 +160,8 @@ def solver_environment(solver_path: Path | None) -> dict[str, str]:
     environment["PYTHONUTF8"] = "1"
     environment["PYTHONUNBUFFERED"] = "1"
     environment[HOME_VARIABLE] = str(solver_home())
+    if installed_as_extension():
+        environment["NEXTGENFACE_STARTED_BY"] = "blender"  # the doctor's advice fits
     # Libraries that keep caches beside the user's other files keep them in the add-on's folder instead.
     for variable, name in (("DRJIT_CACHE_DIR", "drjit"), ("MPLCONFIGDIR", "matplotlib")):
         if variable not in environment:

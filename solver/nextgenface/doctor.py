@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nextgenface.errors import EnvironmentProblem, NextGenFaceError
-from nextgenface.paths import cache_dir, user_data_dir
+from nextgenface.paths import STARTED_BY, cache_dir, user_data_dir
 
 Status = Literal["ok", "warning", "failed"]
 
@@ -28,6 +28,13 @@ FREE_DISK_GB = 1.0
 
 TESTED_VERSIONS = {"torch": "2.13.", "mitsuba": "3.9.", "drjit": "1.5."}
 """Versions that this release was tested with; others may work."""
+
+
+def set_up_again(*, anew: bool = False) -> str:
+    """How this environment is made again, in one sentence; `anew`: also when it is up to date."""
+    if os.environ.get(STARTED_BY) == "blender":
+        return "Press Repair in the add-on's preferences."
+    return "Remove .venv/solver and run `make setup`." if anew else "Run `make setup` again."
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
     except NextGenFaceError as error:
         return Check(name, "failed", "", str(error))
     except ImportError as error:
-        return Check(name, "failed", "", f"cannot be imported: {error}", "Run `make setup` again.")
+        return Check(name, "failed", "", f"cannot be imported: {error}", set_up_again())
     except Exception as error:
         return Check(name, "failed", "", f"{type(error).__name__}: {error}", "Please report this line.")
 
@@ -81,7 +88,7 @@ def check_python() -> Check:
     found = f"{platform.python_version()} at {sys.executable}"
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
         return Check("Python", "ok", found)
-    return Check("Python", "failed", found, "it has to be 3.11, 3.12 or 3.13", "Run `make setup` with one.")
+    return Check("Python", "failed", found, "it has to be 3.11, 3.12 or 3.13", set_up_again())
 
 
 def check_packages() -> Check:
@@ -111,9 +118,9 @@ def check_packages() -> Check:
             untested.append(f"{name} {version}")
     found = ", ".join(versions)
     if missing:
-        return Check("Packages", "failed", found, "missing: " + ", ".join(missing), "Run `make setup` again.")
+        return Check("Packages", "failed", found, "missing: " + ", ".join(missing), set_up_again())
     if untested:
-        action = "If something fails, run `make setup`, which installs the tested versions."
+        action = f"If something fails: {set_up_again()} That installs the tested versions."
         return Check("Packages", "warning", found, "not tested with " + ", ".join(untested), action)
     return Check("Packages", "ok", found)
 
@@ -128,7 +135,7 @@ def check_torch() -> Check:
     build = f"CUDA {torch.version.cuda} build" if torch.version.cuda else "CPU build"
     found = f"{torch.__version__}, {build}, {torch.get_num_threads()} threads"
     if gradient is None or not torch.allclose(gradient, torch.full((4,), 2.0)):
-        return Check("PyTorch", "failed", found, "a gradient came out wrong", "Run `make setup` again.")
+        return Check("PyTorch", "failed", found, "a gradient came out wrong", set_up_again())
     return Check("PyTorch", "ok", found)
 
 
@@ -144,7 +151,7 @@ def check_device() -> Check:
     found = f"cpu: {cores} cores"
     if torch.version.cuda is None and Path("/dev/nvidia0").exists():
         wrong = "an NVIDIA device is present, but this PyTorch is a CPU build"
-        return Check("Device", "warning", found, wrong, "Remove .venv/solver and run `make setup` to use it.")
+        return Check("Device", "warning", found, wrong, f"To use it: {set_up_again(anew=True)}")
     return Check("Device", "ok", found)
 
 
@@ -254,13 +261,13 @@ def check_landmarks() -> Check:
     kind = type(detector).__name__
     if not faces:
         wrong = "it finds no face in a photo that shows one"
-        return Check("Landmark detector", "failed", kind, wrong, "Run `make setup` again.")
+        return Check("Landmark detector", "failed", kind, wrong, set_up_again())
     x0, y0, x1, y1 = faces[0].box
     # Where the face is in that photo, pixels: a detector that works puts its box around this point.
     if not (x0 < 224 < x1 and y0 < 115 < y1):
         place = f"{x0:.0f}, {y0:.0f} to {x1:.0f}, {y1:.0f}"
         wrong = f"it finds the face of a known photo in the wrong place ({place})"
-        return Check("Landmark detector", "failed", kind, wrong, "Run `make setup` again.")
+        return Check("Landmark detector", "failed", kind, wrong, set_up_again())
     seconds = time.perf_counter() - started
     points = len(faces[0].points)
     return Check(
@@ -293,5 +300,5 @@ def check_picture(picture: Path) -> Check:
     variant = select_variant("auto")
     probe = probe_variant(variant.name, variant.llvm_path, size=128, picture=picture)
     if not probe.ok:
-        return Check("Picture", "failed", variant.name, probe.message, "Run `make setup` again.")
+        return Check("Picture", "failed", variant.name, probe.message, set_up_again())
     return Check("Picture", "ok", f"{picture} by {variant.name} in {probe.seconds:.1f} s")

@@ -15,6 +15,9 @@ from nextgenface.errors import EnvironmentProblem
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 
+STARTED_BY = "NEXTGENFACE_STARTED_BY"
+"""Environment variable that the Blender extension sets to "blender", so that advice fits where one is."""
+
 
 def asset_folders() -> list[Path]:
     """Folders that may hold the shipped assets, in the order they are looked at.

@@ -125,3 +125,12 @@ def test_the_table_keeps_its_columns() -> None:
     assert all(len(line) <= 80 for line in lines)
     assert all(line.startswith(" " * 14) for line in lines[2:])
     assert lines[-1].endswith("do:    install one")
+
+
+def test_advice_fits_where_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nextgenface.rendering.llvm import how_to_get_llvm
+
+    monkeypatch.setattr("sys.platform", "linux")
+    assert "make setup" in doctor.set_up_again() and "make setup" in how_to_get_llvm()
+    monkeypatch.setenv("NEXTGENFACE_STARTED_BY", "blender")
+    assert "preferences" in doctor.set_up_again(anew=True) and "preferences" in how_to_get_llvm()

@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from nextgenface.errors import EnvironmentProblem, OutputError
 from nextgenface.files import write_text
-from nextgenface.paths import cache_dir, llvm_candidates
+from nextgenface.paths import STARTED_BY, cache_dir, llvm_candidates
 from nextgenface.rendering.probe_child import preload_neighbours
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -220,6 +220,8 @@ def activate(variant: Variant, threads: int = 0) -> Any:
 
 def how_to_get_llvm() -> str:
     """One sentence for people without an LLVM that works."""
+    if sys.platform == "linux" and os.environ.get(STARTED_BY) == "blender":
+        return "Press Repair in the add-on's preferences, or: sudo apt install libllvm19"
     return HOW_TO_GET_LLVM.get(sys.platform, HOW_TO_GET_LLVM["linux"])
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional as tf
 
 from ..geometry.rotations import euler_to_matrix
 from .light import quadrature
+from .prefilter import gather
 from .raster import Fragments, rasterize
 from .visibility import vertex_visibility
 
@@ -218,9 +219,14 @@ def shade_vertices(
     n = normal[used]
     view = tf.normalize(-in_light[used], dim=1)
     radiance = transfer.lobes @ environment
-    direct = diffuse_factors(n, transfer) @ radiance
+    mirror = 2 * (n * view).sum(1, keepdim=True) * n - view
+    sharpness = lobe_sharpness(roughness[used])
+    direct, glossy = gather(
+        n, mirror, sharpness, radiance, transfer.directions, transfer.visible, transfer.solid_angle
+    )
+    if not transfer.highlights:
+        glossy = torch.zeros_like(glossy)
     bounced = direct * (1 + bounce_gain(colour[used], transfer))
-    glossy = glossy_factors(n, view, roughness[used], transfer) @ radiance
     cos_view = (n * view).sum(1).clamp(min=LOWEST_COSINE)
     count = len(camera_vertices)
     zeros = torch.zeros(count, 3).to(camera_vertices)

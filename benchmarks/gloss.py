@@ -45,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     config = Config()
     torch.set_num_threads(config.threadCount())
-    activate(select_variant("cpu")).set_log_level(0)
+    mi = activate(select_variant("cpu"))
+    mi.set_log_level(mi.LogLevel.Error)  # its messages would go to stdout, between the JSON
     config.maxResolution = config.textureResolution = options.size
     config.engine = options.engine
     for setting in options.set:

@@ -122,7 +122,7 @@ class RayPass:
         mi = mitsuba()
         self.drawn += 1
         key = self.seed + mi.UInt32(0x9E3779B9 * self.drawn % 2**32)
-        one, two = mi.sample_tea_32(self.key, key)
+        one, two = mi.sample_tea_32(self.key, key, 8)
         turn = mi.Float(mi.permute_kensler(self.sample, self.samples, one ^ (two >> 7)))
         pair = []
         for bits, stride in ((one, 0.7548776662466927), (two, 0.5698402909980532)):

@@ -2,10 +2,12 @@
 
     python benchmarks/batch.py [--copies 4] [--size 128] [--workers 2] [--output DIR]
 
-Prints one JSON object: {"one": {"seconds", "per_hour"}, "many": {…, "workers"}, "ratio", …}. The batches are
-small fits of copies of one public-domain portrait, through `nextgenface-batch` with all it does: a process
-for each subject, checkpoints, final pictures, summary. On a machine with fewer free cores than workers the
-ratio says more about the machine than about the batch.
+Prints one JSON object: {"one": {"seconds", "cpu_seconds", "per_hour"}, "many": {…, "workers"}, "ratio", …}.
+The batches are small fits of copies of one public-domain portrait, through `nextgenface-batch` with all it does:
+a process for each subject, checkpoints, final pictures, summary. `ratio` compares wall times, and where other
+programs run says more about them than about the batch (`load` is then more than 0 at the start).
+`ratio_by_cpu` is workers x CPU seconds of one / CPU seconds of many: what the ratio would be on free cores,
+with what the workers cost each other in caches and memory, without what scheduling costs.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ def run(photos: Path, output: Path, workers: int, size: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "nextgenface.cli.batch", "--input", str(photos), "--output", str(output)]
     command += ["--workers", str(workers), "--quiet"]
     command += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    started = time.monotonic()
+    started, cpu = time.monotonic(), cpu_of_children()
     subprocess.run(command, check=True, env={**os.environ, **ONE_THREAD})
     seconds = time.monotonic() - started
     summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
@@ -41,9 +43,16 @@ def run(photos: Path, output: Path, workers: int, size: int) -> dict[str, Any]:
         "workers": workers,
         "finished": finished,
         "seconds": round(seconds, 2),
+        "cpu_seconds": round(cpu_of_children() - cpu, 2),
         "per_hour": round(3600 * finished / seconds, 1),
         "seconds_each": [round(entry["seconds"], 2) for entry in summary["subjects"]],
     }
+
+
+def cpu_of_children() -> float:
+    """CPU seconds of all processes that this one has started and seen end, and of theirs."""
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,6 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     from PIL import Image
     from skimage import data
 
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with tempfile.TemporaryDirectory(prefix="nextgenface-batch-") as temporary:
         folder = (options.output or Path(temporary)).absolute()
         photos = folder / "photos"
@@ -71,7 +81,9 @@ def main(arguments: list[str] | None = None) -> int:
         "cores": available_cores(),
         "one": one,
         "many": many,
+        "load": load,
         "ratio": round(one["seconds"] / many["seconds"], 3),
+        "ratio_by_cpu": round(options.workers * one["cpu_seconds"] / many["cpu_seconds"], 3),
     }
     print(json.dumps(told, indent=1))
     return 0

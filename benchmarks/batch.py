@@ -3,9 +3,9 @@
     python benchmarks/batch.py [--copies 4] [--size 128] [--workers 2] [--output DIR]
 
 Prints one JSON object: {"one": {"seconds", "cpu_seconds", "per_hour"}, "many": {…, "workers"}, "ratio", …}.
-The batches are small fits of copies of one public-domain portrait, through `nextgenface-batch` with all it does:
-a process for each subject, checkpoints, final pictures, summary. `ratio` compares wall times, and where other
-programs run says more about them than about the batch (`load` is then more than 0 at the start).
+The batches are small fits of copies of one public-domain portrait, through `nextgenface-batch` with all it
+does: a process for each subject, checkpoints, final pictures, summary. `ratio` compares wall times, and where
+other programs run says more about them than about the batch (`load` is then more than 0 at the start).
 `ratio_by_cpu` is workers x CPU seconds of one / CPU seconds of many: what the ratio would be on free cores,
 with what the workers cost each other in caches and memory, without what scheduling costs.
 """

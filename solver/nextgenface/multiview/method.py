@@ -24,6 +24,7 @@ from ..views import Camera
 METHODS: dict[str, str] = {
     "gaussians": ".multiview.gaussians.method",
     "mesh": ".multiview.neural_shading.method",
+    "texture": ".multiview.texture.method",
 }
 """Method name, as in job.json and result.json -> module with its `reconstruct`."""
 

@@ -65,6 +65,7 @@ class NEXTGENFACE_OT_import_result(NextGenFaceOperator, bpy.types.Operator):
         for warning in report.warnings:
             self.report({"WARNING"}, warning)
         self.report({"INFO"}, report.text())
+        _select(context, report)
         _show(context, report)
         return {"FINISHED"}
 
@@ -83,6 +84,18 @@ class NEXTGENFACE_OT_import_result(NextGenFaceOperator, bpy.types.Operator):
         if status.state != "finished" or entry.message:
             raise AddonProblem(entry.message or status.error or status.text())
         return {"FINISHED"}
+
+
+def _select(context: bpy.types.Context, report: ImportReport) -> None:
+    """After a first import the head is what the artist works on."""
+    context.view_layer.update()  # before that it does not know the new objects
+    head = context.view_layer.objects.get(report.heads[0]) if report.heads else None
+    if report.updated or head is None or context.mode != "OBJECT":
+        return
+    for item in context.selected_objects:
+        item.select_set(False)
+    head.select_set(True)
+    context.view_layer.objects.active = head
 
 
 def _show(context: bpy.types.Context, report: ImportReport) -> None:

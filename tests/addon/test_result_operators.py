@@ -51,6 +51,8 @@ def test_a_result_is_imported_from_its_folder_or_file(addon: Any, results: Path,
     }[way]
     assert addon.ops.nextgenface.import_result(**arguments) == {"FINISHED"}
     assert "Müller" in addon.data.objects
+    assert [item.name for item in addon.context.selected_objects] == ["Müller"]
+    assert addon.context.active_object.name == "Müller"
 
 
 def test_file_import_and_dropping_lead_to_the_operators(addon: Any) -> None:

@@ -23,7 +23,7 @@ import environments
 from environments import ROOT, SOLVER, say
 
 STEPS = Path(__file__).resolve().parent / "gui_test_steps.py"
-SCREEN = (1400, 900)
+SCREEN = (1400, 1060)
 LIMIT = 3600.0  # seconds for everything
 SHOT_WAIT = 0.6  # software drawing is a moment behind the events
 

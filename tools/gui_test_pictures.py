@@ -1,4 +1,4 @@
-"""The pictures of `make gui-test` for the documentation: trimmed, side by side, few colours.
+"""The pictures of `make gui-test` for the documentation: trimmed, side by side.
 
     python tools/gui_test_pictures.py OUT      needs Pillow; writes panel.png and blender_result.png into OUT
 
@@ -15,7 +15,6 @@ from PIL import Image
 
 PANELS = ("panel_photo", "panel_running", "panel_after")
 GAP = 12
-COLOURS = 200
 RESULT_WIDTH = 1100
 
 
@@ -39,21 +38,17 @@ def side_by_side(pictures: list[Image.Image]) -> Image.Image:
     return result
 
 
-def save(picture: Image.Image, path: Path) -> None:
-    """Write a small PNG."""
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
-
-
 def main(out: Path) -> None:
     """Make what can be made of the pictures that are there."""
     panels = [out / f"{name}.png" for name in PANELS]
     if all(path.is_file() for path in panels):
-        save(side_by_side([panel(path) for path in panels]), out / "panel.png")
+        side_by_side([panel(path) for path in panels]).save(out / "panel.png", optimize=True)
     result = out / "result.png"
     if result.is_file():
         picture = Image.open(result).convert("RGB")
         height = round(picture.height * RESULT_WIDTH / picture.width)
-        save(picture.resize((RESULT_WIDTH, height), Image.Resampling.LANCZOS), out / "blender_result.png")
+        picture = picture.resize((RESULT_WIDTH, height), Image.Resampling.LANCZOS)
+        picture.quantize(256).save(out / "blender_result.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -266,7 +266,7 @@ def start_and_cancel() -> Steps:
     )
     report.measured["seconds to stage 2"] = f"{time.monotonic() - started:.1f}"
     yield from until(lambda: bool(session().status.preview), 400, "a preview")
-    yield 2.0
+    yield from until(lambda: session().status.step >= 10, 600, "step 10")
     yield from picture("panel_running", "sidebar")
     report.done("progress and preview are shown")
     yield from press("bpy.ops.nextgenface.cancel")

@@ -46,14 +46,14 @@ def build_splats(owner: Owner, role: str, name: str, path: Path) -> bpy.types.Ob
     cloud = read_splats(path)
     data = owner.tag(_point_cloud(name, cloud), role)
     item = owner.find(bpy.data.objects, role)
-    if item is None or item.type != "POINTCLOUD":
+    if item is None or item.type not in ("POINTCLOUD", "MESH"):
         item = owner.tag(bpy.data.objects.new(name, data), role)
         modifier = item.modifiers.new(PREVIEW, "NODES")
         modifier.node_group = preview_group()
     else:
         old, item.data = item.data, data
         materials = list(old.materials)
-        bpy.data.pointclouds.remove(old)
+        bpy.data.batch_remove([old])
         data.materials.clear()
         for material in materials:
             data.materials.append(material)
@@ -73,14 +73,17 @@ def build_views(
     ]
 
 
-def _point_cloud(name: str, cloud: SplatCloud) -> bpy.types.PointCloud:
+def _point_cloud(name: str, cloud: SplatCloud) -> bpy.types.PointCloud | bpy.types.Mesh:
+    """The data; before Blender 4.5, where Python cannot make a point cloud, a mesh of loose vertices."""
     count = len(cloud.positions)
     if hasattr(bpy.types.PointCloud, "resize"):  # from Blender 5.2
         data = bpy.data.pointclouds.new(name)
         data.resize(count)
         data.points.foreach_set("co", cloud.positions.ravel())
+    elif bpy.app.version >= (4, 5, 0):
+        data = _converted(_vertices(name, cloud.positions))
     else:
-        data = _converted(name, cloud.positions)
+        data = _vertices(name, cloud.positions)
     _attribute(data, COLOUR, "FLOAT_COLOR", "color", cloud.colours)
     _attribute(data, SCALE, "FLOAT_VECTOR", "vector", cloud.scales)
     _attribute(data, ROTATION, "QUATERNION", "value", cloud.rotations)
@@ -93,18 +96,22 @@ def _point_cloud(name: str, cloud: SplatCloud) -> bpy.types.PointCloud:
 
 
 def _attribute(
-    data: bpy.types.PointCloud, name: str, kind: str, field: str, values: NDArray[np.float32]
+    data: bpy.types.PointCloud | bpy.types.Mesh, name: str, kind: str, field: str, values: NDArray[np.float32]
 ) -> None:
     attribute = data.attributes.get(name) or data.attributes.new(name, kind, "POINT")
     attribute.data.foreach_set(field, np.ascontiguousarray(values).ravel())
 
 
-def _converted(name: str, positions: NDArray[np.float32]) -> bpy.types.PointCloud:
-    """A point cloud by way of a mesh: before Blender 5.2 Python cannot give one its points."""
+def _vertices(name: str, positions: NDArray[np.float32]) -> bpy.types.Mesh:
     mesh = bpy.data.meshes.new(name)
     mesh.vertices.add(len(positions))
     mesh.vertices.foreach_set("co", positions.ravel())
-    item = bpy.data.objects.new(name, mesh)
+    return mesh
+
+
+def _converted(mesh: bpy.types.Mesh) -> bpy.types.PointCloud:
+    """The point cloud of a mesh, which is removed: before Blender 5.2 Python cannot give one its points."""
+    item = bpy.data.objects.new(mesh.name, mesh)
     layer = bpy.context.view_layer
     layer.active_layer_collection.collection.objects.link(item)
     active, chosen = layer.objects.active, [other for other in layer.objects if other.select_get()]

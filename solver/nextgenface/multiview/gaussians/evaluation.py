@@ -18,6 +18,7 @@ from .rendering import Engine, Pinhole, render
 from .splats import Splats
 
 ALIGN_STEPS = 120
+COARSE_ABOVE = 128  # pixels
 ALIGN_RATE = 0.002  # radians; shifts in half boxes
 
 
@@ -62,18 +63,23 @@ def aligned(
     half = float(box.size.max()) / 2
     pivot = torch.as_tensor(box.centre, dtype=torch.float32, device=device)
     rig = CameraRig([view.camera], pivot, half, learn=True)
-    groups = [{"params": [rig.turn], "lr": ALIGN_RATE}, {"params": [rig.shift], "lr": ALIGN_RATE * half}]
-    optimizer = torch.optim.Adam(groups)
-    base = [ALIGN_RATE, ALIGN_RATE * half]
+    rates = (ALIGN_RATE, ALIGN_RATE * half)
+    optimizer = torch.optim.Adam([{"params": [rig.turn]}, {"params": [rig.shift]}])
     black = torch.zeros(3, device=device)
-    coarse, fine = (make_target(view, max(16, size), device) for size in (width // 2, width))
-    for step in range(steps):
-        target = coarse if step < steps // 2 else fine
-        for group, rate in zip(optimizer.param_groups, base, strict=True):
-            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-        seen = render(fixed, target.cut(rig.pinhole(0, target.width)), black, engine=engine)
-        optimizer.zero_grad(set_to_none=True)
-        photometric_loss(seen.image, target.over(black)).backward()
-        rig.log_focal.grad = None
-        optimizer.step()
-    return replace(view, camera=rig.current()[0])
+    best, least = rig.current()[0], math.inf
+    # Coarse pictures lead over longer ways, but their coarse edges also a little off.
+    for size in (width // 2, width) if width >= COARSE_ABOVE else (width,):
+        target = make_target(view, size, device)
+        for step in range(steps // 2):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * 0.5 * (1 + math.cos(2 * math.pi * step / steps))
+            now = rig.current()[0]
+            seen = render(fixed, target.cut(rig.pinhole(0, target.width)), black, engine=engine)
+            loss = photometric_loss(seen.image, target.over(black))
+            if size == width and float(loss.detach()) < least:
+                best, least = now, float(loss.detach())
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            rig.log_focal.grad = None
+            optimizer.step()
+    return replace(view, camera=best)

@@ -64,7 +64,7 @@ class Sampled:
         points = self.take(source().shape_mean)
         rng = np.random.default_rng(seed)
         missing = count - len(scaled)
-        size = float(np.sqrt((scaled[-1] ** 2).mean())) * 0.2
+        size = float(np.sqrt((scaled[-1] ** 2).mean())) * 0.03
         waves = rng.normal(size=(missing, 3, 3)) / 9.0
         phase = rng.uniform(0, 2 * np.pi, (missing, 1, 3))
         extra = size * np.sin(np.einsum("vd,kdc->kvc", points, waves) + phase)
@@ -263,10 +263,10 @@ def flame_content(mesh: Sampled, shapes: int = 300, expressions: int = 100) -> d
         weights[mesh.eyes & side] = 0
         weights[mesh.eyes & side, joint] = 1
     weights[:, 1] = 1 - weights.sum(1)
-    basis, variance = face.shape_basis, face.shape_variance
-    shape = mesh.modes(basis, variance, shapes, 5)
+    # As in FLAME, the first few dozen components are nearly all of it.
+    shape = mesh.modes(face.shape_basis[:30], face.shape_variance[:30], shapes, 5)
     # The jaw is a joint of its own: FLAME's expressions hardly open it.
-    expression = mesh.modes(face.expression_basis[6:], face.expression_variance[6:], expressions, 6)
+    expression = mesh.modes(face.expression_basis[6:18], face.expression_variance[6:18], expressions, 6)
     dirs = [m.vectors * np.sqrt(m.variance)[:, None, None] for m in (shape, expression)]
     return {
         "v_template": (mean + origin) / 1000,

@@ -73,6 +73,8 @@ def fetch(file: RemoteFile, target: Path, say: Say) -> None:
                     arrived += len(piece)
                     if total:
                         say(f"{file.name}: {arrived / 1e6:.1f} of {total / 1e6:.1f} MB")
+        if arrived < total:
+            raise ConnectionError(f"the connection broke after {arrived / 1e6:.1f} of {total / 1e6:.1f} MB")
     except urllib.error.HTTPError as error:
         if error.code != 416:  # nothing left to send: the part is whole
             raise ModelError(

@@ -156,8 +156,8 @@ class _Sources:
 
     def attribute(self, name: str) -> str:
         for file in self.files:
-            if name in file.file.attrs:
-                return str(file.file.attrs[name])
+            if found := file.attribute(name):
+                return found
         return ""
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -18,18 +19,25 @@ LARGEST = 1_600_000_000
 """Bytes of one array; the largest of a face model that is known has 130 million."""
 
 
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Turn what the HDF5 library says of a damaged file into a ModelError."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"The face model {path} cannot be read: it is damaged or not HDF5 ({str(error)[:120]}). "
+            "Get the file again."
+        ) from error
+
+
 class Hdf5:
     """An HDF5 file whose datasets are read by name; links to other files are not followed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with _damage(path):
             self.file = h5py.File(path, "r")
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ModelError(
-                f"The face model {path} cannot be read: it is damaged or not HDF5 ({str(error)[:120]}). "
-                "Get the file again."
-            ) from error
 
     def __enter__(self) -> Hdf5:
         return self
@@ -38,6 +46,10 @@ class Hdf5:
         self.file.close()
 
     def _node(self, name: str) -> h5py.Dataset | h5py.Group | None:
+        with _damage(self.path):
+            return self._walk(name)
+
+    def _walk(self, name: str) -> h5py.Dataset | h5py.Group | None:
         node: h5py.Group | h5py.Dataset = self.file
         for step in name.split("/"):
             if not isinstance(node, h5py.Group):
@@ -59,18 +71,29 @@ class Hdf5:
     def names(self, group: str) -> list[str]:
         """Names inside a group; none when it does not exist."""
         node = self._node(group)
-        return list(node) if isinstance(node, h5py.Group) else []
+        with _damage(self.path):
+            return list(node) if isinstance(node, h5py.Group) else []
 
     def size(self, name: str) -> int:
         """Number of values of a dataset, 0 when it does not exist."""
         node = self._node(name)
-        return int(node.size or 0) if isinstance(node, h5py.Dataset) else 0
+        with _damage(self.path):
+            return int(node.size or 0) if isinstance(node, h5py.Dataset) else 0
+
+    def attribute(self, name: str) -> str:
+        """An attribute of the file as text, "" when there is none."""
+        with _damage(self.path):
+            return str(self.file.attrs.get(name, ""))
 
     def read(self, name: str) -> NDArray | None:
         """A dataset as an array, None when there is none. Raises ModelError."""
         node = self._node(name)
         if not isinstance(node, h5py.Dataset):
             return None
+        with _damage(self.path):
+            return self._content(node, name)
+
+    def _content(self, node: h5py.Dataset, name: str) -> NDArray:
         if node.is_virtual or node.external:
             raise ModelError(f"The face model {self.path} was refused: {name} lies in another file.")
         if node.dtype.kind not in "fiubSO" or math.prod(node.shape or ()) * node.dtype.itemsize > LARGEST:

@@ -109,9 +109,7 @@ def read(files: list[Path]) -> RawModel:
             shine = get("specularAlbedo/model/mean")
             if shine is not None:
                 _same(shine.size, mean.size, "the specular model", shown)
-                unit = (
-                    1.0 if any(s.file.attrs.get("specular_unit") == "level" for s in opened) else LEVEL_PER_F0
-                )
+                unit = 1.0 if any(s.attribute("specular_unit") == "level" for s in opened) else LEVEL_PER_F0
                 specular_mean = unit * numbers(shine, "specularAlbedo/model/mean", shown).reshape(count, 3)
                 basis = numbers(need("specularAlbedo/model/pcaBasis"), "specularAlbedo", shown, np.float32)
                 specular = np.ascontiguousarray(basis.T * np.float32(unit)).reshape(-1, count, 3)
@@ -131,7 +129,7 @@ def read(files: list[Path]) -> RawModel:
             if uv is None:
                 notes.append(DERIVED_LAYOUT)
         return RawModel(
-            name=str(opened[0].file.attrs.get("name", "")) or shown.stem,
+            name=opened[0].attribute("name") or shown.stem,
             kind=NAME,
             mean=mean.reshape(count, 3),
             faces=np.ascontiguousarray(cells.T).astype(np.int64),

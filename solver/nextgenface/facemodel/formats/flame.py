@@ -100,7 +100,8 @@ def _looks_like(path: Path) -> bool:
         content = path.read_bytes()
         return all(key.encode() in content for key in KEYS)
     except (ModelError, OSError):
-        return False
+        # Reading it will say what is wrong with it.
+        return "flame" in path.stem.lower() and "texture" not in path.stem.lower()
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def find(place: Path) -> list[Path] | None:
                 if archive.names.issuperset(KEYS):
                     return [path]
         except ModelError:
-            continue
+            if path.stem.lower().startswith("gnm"):
+                return [path]  # reading it will say what is wrong with it
     return None
 
 

@@ -24,7 +24,7 @@ def keep_vertices(raw: RawModel, keep: NDArray[np.bool_]) -> RawModel:
 
     def modes(value: Modes) -> Modes:
         vectors = value.vectors[:, rows]
-        moving = np.einsum("kvd,kvd->k", vectors, vectors) > 1e-12
+        moving = ~(np.einsum("kvd,kvd->k", vectors, vectors) <= 1e-12)  # NaN stays, to be refused later
         return Modes(np.ascontiguousarray(vectors[moving]), value.variance[moving])
 
     def per_vertex(values: NDArray | None) -> NDArray | None:

@@ -1,13 +1,16 @@
 """The ways to reconstruct that the panel and the commands offer. No bpy in here.
 
-A new method is one entry in METHODS: its name in job.json, what it needs as input, its stages as the solver
-names them, and the groups of options (see `options`) that mean something to it.
+A new method is one entry in EVERY_METHOD: its name in job.json, what it needs as input, its stages as the
+solver names them, and the groups of options (see `options`) that mean something to it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from .solver_python import package_root
 
 Input = Literal["photos", "dataset", "either"]
 """`photos`: the panel's list. `dataset`: one folder with pictures and their cameras. `either`: the folder
@@ -21,7 +24,8 @@ class Method:
 
     `stages`: (name in the events, title for people), in order. `stage_checkpoints`: its stages 1, 2, 3 leave
     `checkpoints/stageN_output.pickle` behind; other methods find their own way on with `resume` in job.json.
-    `takes_mesh`: the panel asks for a mesh to start from.
+    `takes_mesh`: the panel asks for a mesh to start from. `source`: the solver's file with its options,
+    without which it is not offered.
     """
 
     name: str
@@ -32,9 +36,10 @@ class Method:
     option_groups: tuple[str, ...]
     stage_checkpoints: bool = False
     takes_mesh: bool = False
+    source: str = ""
 
 
-METHODS: tuple[Method, ...] = (
+EVERY_METHOD: tuple[Method, ...] = (
     Method(
         name="face",
         label="Face from Photos",
@@ -50,6 +55,16 @@ METHODS: tuple[Method, ...] = (
         stage_checkpoints=True,
     ),
     Method(
+        name="texture",
+        label="Texture from Many Views",
+        description="A texture for a mesh from pictures with known cameras; the mesh stays as it is",
+        input="dataset",
+        stages=(("views", "Views"), ("texture", "Texture"), ("render", "Final pictures")),
+        option_groups=("texture", "texture_more"),
+        takes_mesh=True,
+        source="multiview/texture/options.py",
+    ),
+    Method(
         name="mesh",
         label="Mesh from Many Views",
         description="A surface with colors from pictures from all sides with known cameras",
@@ -57,6 +72,7 @@ METHODS: tuple[Method, ...] = (
         stages=(("mesh", "Mesh"),),
         option_groups=("mesh", "mesh_more"),
         takes_mesh=True,
+        source="multiview/neural_shading/options.py",
     ),
     Method(
         name="gaussians",
@@ -65,8 +81,18 @@ METHODS: tuple[Method, ...] = (
         input="either",
         stages=(("pose", "Pose"), ("photometric", "Shape and light"), ("gaussians", "Gaussians")),
         option_groups=("gaussians", "gaussians_more"),
+        source="multiview/gaussians/options.py",
     ),
 )
+
+
+def method_source(method: Method) -> Path:
+    """The solver's file with a method's options."""
+    return package_root() / "solver" / "nextgenface" / method.source
+
+
+METHODS = tuple(method for method in EVERY_METHOD if not method.source or method_source(method).is_file())
+"""Those that this copy of the solver has."""
 
 
 def method_named(name: str) -> Method:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from pathlib import Path
 
 import pytest
 
-from nextgenface_addon.methods import METHODS, method_named
+from nextgenface_addon.method_options import solver_defaults
+from nextgenface_addon.methods import METHODS, method_named, method_source
 from nextgenface_addon.options import GROUPS, OPTIONS, changed
 from nextgenface_addon.presets import PresetError, UserPresets, checked, shipped, values_of
 
@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 ASSETS = REPOSITORY / "assets"
 
 
-def solver_defaults() -> dict[str, str]:
+def face_defaults() -> dict[str, str]:
     """Name and value of every option in the solver's own list."""
     text = (ASSETS / "default.ini").read_text(encoding="utf-8")
     found = re.findall(r"^\s*(\w+)\s*=\s*('[^']*'|[^#\s]+)", text, re.MULTILINE)
@@ -25,7 +25,7 @@ def solver_defaults() -> dict[str, str]:
 
 
 def test_options_are_the_solvers_with_its_defaults() -> None:
-    defaults = solver_defaults()
+    defaults = face_defaults()
     face = {key: option for key, option in OPTIONS.items() if option.method == "face"}
     assert set(face) <= set(defaults) and len(face) > 30
     for name, option in face.items():
@@ -34,18 +34,29 @@ def test_options_are_the_solvers_with_its_defaults() -> None:
         assert value == option.default, name
 
 
-def test_options_of_the_other_methods_are_the_solvers_with_its_defaults() -> None:
-    """Their lists are dataclasses whose fields are `name: type = option(default, …)`."""
-    folder = REPOSITORY / "solver" / "nextgenface" / "multiview"
-    lists = {"mesh": "neural_shading", "gaussians": "gaussians"}
-    assert {option.method for option in OPTIONS.values()} == {"face", *lists}
-    for method, name in lists.items():
-        text = (folder / name / "options.py").read_text(encoding="utf-8")
-        known = dict(
-            re.findall(r"^    (\w+): [\w\[\], .]+ = option\(\s*([^\n]+?),(?: |\n)", text, re.MULTILINE)
-        )
-        for option in (option for option in OPTIONS.values() if option.method == method):
-            assert ast.literal_eval(known[option.name].split(', "')[0]) == option.default, option.key
+def test_options_of_the_other_methods_are_the_solvers_with_its_defaults(tmp_path: Path) -> None:
+    for method in METHODS[1:]:
+        known = solver_defaults(method_source(method))
+        asked = {option.name: option for option in OPTIONS.values() if option.method == method.name}
+        assert len(asked) >= 4 and set(asked) <= set(known)
+        for name, option in asked.items():
+            assert option.default == known[name] and type(option.default) is type(known[name]), name
+            assert not option.choices or option.default in [choice[0] for choice in option.choices], name
+            if option.low is not None:
+                assert option.low <= float(option.default) <= (option.high or float("inf")), name
+    assert solver_defaults(tmp_path / "gone.py") == {}
+    (tmp_path / "list.py").write_text(
+        "class Options:\n    steps: int = option(7, 'text', low=1)\n    other: int = 3\n"
+    )
+    assert solver_defaults(tmp_path / "list.py") == {"steps": 7}
+
+
+def test_no_option_of_the_table_is_unknown_to_the_solver() -> None:
+    """Those that are would silently be missing in the panel."""
+    text = (REPOSITORY / "nextgenface_addon" / "method_options.py").read_text(encoding="utf-8")
+    listed = re.findall(r"_option\(\s*\"(\w+)\"", text)
+    shown = [option.name for option in OPTIONS.values() if option.method != "face"]
+    assert sorted(listed) == sorted(shown)
 
 
 def test_options_say_what_to_change_them_for() -> None:

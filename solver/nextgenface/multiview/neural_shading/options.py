@@ -35,7 +35,9 @@ class MeshOptions:
     weight_shading: float = option(1.0, "weight of the colours", low=0)
     shading_percentage: float = option(0.75, "share of the object's pixels that a step shades", low=0, high=1)
     hidden_features_layers: int = option(3, "hidden layers of the shader", low=0, high=16)
-    hidden_features_size: int = option(256, "width of the shader", low=1, high=4096)
+    hidden_features_size: int = option(
+        128, "width of the shader (first implementation: 256)", low=1, high=4096
+    )
     fourier_features: str = option(
         "positional", "encoding of positions", choices=("none", "gfft", "positional")
     )
@@ -47,7 +49,7 @@ class MeshOptions:
     views_per_iter: int = option(1, "views in one step", low=1)
     device: str = option("auto", "auto, cpu, cuda, or a number: that CUDA device, -1 the CPU")
     seed: int = option(0, "seed; the same seed gives the same result", low=0)
-    shading_samples: int = option(4096, "most pixels that a step shades in one view; 0 = no limit", low=0)
+    shading_samples: int = option(16384, "most pixels that a step shades in one view; 0 = no limit", low=0)
     max_faces: int = option(40000, "the mesh is never made finer than this", low=100)
     coarse_share: float = option(
         0.5, "share of the steps that are done at half the resolution", low=0, high=1

@@ -9,6 +9,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
+FARTHEST = 1e12
+"""Larger coordinates are damage; their squares would overflow soon."""
+
 Vertices = NDArray[np.float64]
 Faces = NDArray[np.int64]
 
@@ -77,8 +80,8 @@ def defect(vertices: Vertices, faces: Faces) -> str | None:
         return "it is no triangle mesh"
     if len(faces) < 4:
         return f"it has only {len(faces)} faces"
-    if not np.isfinite(vertices).all():
-        return "a vertex is not a finite number"
+    if not (np.abs(vertices) < FARTHEST).all():  # false for what is not a number, too
+        return "a vertex is not a finite number, or absurdly far away"
     if faces.min() < 0 or faces.max() >= len(vertices):
         return "a face names a vertex that does not exist"
     a, b, c = faces.T

@@ -27,6 +27,7 @@ test: setup  ## style, types, and all tests
 bench: setup  ## accuracy on synthetic heads in DATA, the speed of one step, and of a batch
 	.venv/solver/bin/python benchmarks/accuracy.py --data $(DATA) --out $(OUT)/bench
 	.venv/solver/bin/python benchmarks/speed.py
+	.venv/solver/bin/python benchmarks/facemodels.py --work $(OUT)/bench/models
 	.venv/solver/bin/python benchmarks/gloss.py
 	.venv/solver/bin/python benchmarks/engines.py --data $(DATA) --out $(OUT)/bench/engines \
 		--subjects $(HARD_LIGHT) --write docs/rendering.md

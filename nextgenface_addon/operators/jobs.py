@@ -92,13 +92,9 @@ class NEXTGENFACE_OT_cancel_job(JobOperator, bpy.types.Operator):
     def work(self, context: bpy.types.Context) -> set[str]:
         now = session.current()
         folder = Path(self.folder) if self.folder else self.last_folder()
-        if now.drop(folder):
-            pass
-        elif now.job is not None and now.job.folder == folder:
-            now.job.cancel()
-        else:  # runs on from an earlier Blender while another job is followed here
-            job = Job(folder)
-            if job.attach():
+        if not now.drop(folder):
+            job = now.job if now.job is not None and now.job.folder == folder else Job(folder)
+            if job is now.job or job.attach():  # one that runs on while another is followed here
                 job.cancel()
         driver.scan()
         return {"FINISHED"}

@@ -120,9 +120,11 @@ def uses_dataset(settings: bpy.types.PropertyGroup) -> bool:
 
 def output_folder(settings: bpy.types.PropertyGroup, chosen: bpy.types.PropertyGroup) -> Path:
     """The folder that results go into: the scene's, else the preferences', else beside the .blend, else
-    beside the first photo.
+    beside the first photo. Raises AddonProblem.
     """
     for path in (settings.output, chosen.output):
+        if path.startswith("//") and not bpy.data.filepath:
+            raise AddonProblem(rpt_("The output folder is beside the .blend file. Save the file first."))
         if path:
             return Path(bpy.path.abspath(path))
     if bpy.data.filepath:

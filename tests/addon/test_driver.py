@@ -178,6 +178,20 @@ def test_what_the_panel_says_reaches_the_solver(addon: Any, in_folder: Path) -> 
     ticked()
 
 
+def test_a_folder_beside_a_file_that_is_not_saved_yet_is_refused(addon: Any, in_folder: Path) -> None:
+    settings = addon.context.scene.nextgenface
+    settings.output = "//results"
+    with pytest.raises(RuntimeError, match="Save the file first"):
+        addon.ops.nextgenface.run()
+    addon.ops.wm.save_as_mainfile(filepath=str(in_folder / "a.blend"))
+    addon.ops.nextgenface.run()
+    assert now().job.folder == in_folder / "results" / "Foto ü"
+    settings.output = ""
+    addon.ops.nextgenface.run()
+    assert now().waiting[0].job.folder == in_folder / "nextgenface" / "Foto ü"
+    ticked()
+
+
 def test_another_file_is_not_touched(addon: Any, in_folder: Path) -> None:
     addon.ops.nextgenface.run()
     addon.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from ..problems import AddonProblem
 from .arkit import arkit_name
 
-FRAME_RATES = (24.0, 25.0, 30.0, 50.0, 60.0)
+FRAME_RATES = (24.0, 25.0, 30.0, 48.0, 50.0, 60.0, 120.0)
 _USUAL_RATE = 60.0
+_MILLISECONDS = 1000.0  # what other programs write in the place of frames
 _DAY = 24 * 3600.0
 _LARGEST_FILE = 500_000_000
 
@@ -104,4 +105,4 @@ def _guess_rate(codes: list[tuple[int, float]]) -> float:
     highest = max(frames for _, frames in codes)
     if codes[-1][0] - codes[0][0] < 2 and highest < FRAME_RATES[0]:
         return _USUAL_RATE
-    return next((rate for rate in FRAME_RATES if highest < rate), max(_USUAL_RATE, np.ceil(highest)))
+    return next((rate for rate in FRAME_RATES if highest < rate), _MILLISECONDS)

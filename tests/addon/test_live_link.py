@@ -45,6 +45,12 @@ def test_a_short_recording_is_taken_for_the_apps_own_rate_or_the_one_given(tmp_p
     assert read_take(path, 24).times[-1] == pytest.approx(0.5)
 
 
+def test_milliseconds_in_the_place_of_frames(tmp_path: Path) -> None:
+    lines = [f"00:00:{i // 30:02d}:{i % 30 * 33:02d}.001,61,0,0,0,0" for i in range(60)]
+    take = read_take(written(tmp_path / "t.csv", *lines))
+    assert take.frame_rate == 1000 and take.times[1] == pytest.approx(0.033)
+
+
 def test_midnight_lost_frames_and_a_clock_that_goes_back(tmp_path: Path) -> None:
     path = written(
         tmp_path / "t.csv",

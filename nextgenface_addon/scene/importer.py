@@ -19,8 +19,10 @@ from .photo_views import IDENTITY, PHOTO_NAME
 from .results_folder import PhotoResult, ResultsFolder, inside, read_head, read_results
 from .shape_keys import build_shape_keys
 from .splats import build_splats, build_views, read_photos
+from .surface import build_surface
 from .world import build_world
 
+VIEW_METHODS = ("texture", "mesh", "gaussians")
 USED_FILES = ("diffuse", "specular", "roughness", "environment", "photo")
 
 
@@ -71,8 +73,8 @@ def import_result(
     """
     options = options or ImportOptions()
     place, head = read_head(Path(folder))
-    if head.get("method") == "gaussians":
-        return _import_gaussians(context, place, head, options)
+    if head.get("method") in VIEW_METHODS:
+        return _import_views(context, place, head, options)
     results = read_results(place)
     for photo in results.photos:
         for key in USED_FILES:
@@ -133,28 +135,41 @@ def import_result(
     return report
 
 
-def _import_gaussians(
+def _import_views(
     context: bpy.types.Context | None, folder: Path, head: dict[str, Any], options: ImportOptions
 ) -> ImportReport:
-    """A point cloud with its preview, and the cameras of the views."""
+    """What a method for many views has made, and the cameras of its views."""
     photos = read_photos(folder, head.get("photos"))
-    files = head.get("files")
-    points = inside(folder, files.get("points") if isinstance(files, dict) else None)
+    listed = head.get("files")
+    files = listed if isinstance(listed, dict) else {}
     scene = (context or bpy.context).scene
     owner = Owner(folder)
     report = ImportReport(warnings=[str(text) for text in head.get("warnings") or []])
     collection = owner.find(bpy.data.collections, "collection")
     owner.updated = report.updated = collection is not None and _in_scene(scene, collection)
     take = takeover.should_take_over(scene, owner, options.takeover)
-    cloud = build_splats(owner, "splats", str(head.get("name") or folder.name), points)
+    name = str(head.get("name") or folder.name)
+    if head.get("method") == "gaussians":
+        item = build_splats(owner, "splats", name, inside(folder, files.get("points")))
+    else:
+        texture = files.get("texture")
+        item = build_surface(
+            owner,
+            "surface",
+            name,
+            inside(folder, files.get("geometry")),
+            None if texture is None else inside(folder, texture),
+            photos,
+            pack=options.pack,
+        )
     if collection is None:
-        collection = owner.tag(bpy.data.collections.new(cloud.name), "collection")
+        collection = owner.tag(bpy.data.collections.new(item.name), "collection")
     if not _in_scene(scene, collection):
         scene.collection.children.link(collection)
     collection[FOLDER_PROPERTY] = str(folder.resolve())
-    report.collection, report.heads = collection.name, [cloud.name]
-    _link(collection, cloud)
-    cameras = build_views(owner, photos, cloud, pack=options.pack)
+    report.collection, report.heads = collection.name, [item.name]
+    _link(collection, item)
+    cameras = build_views(owner, photos, item, pack=options.pack)
     for camera in cameras:
         _link(collection, camera)
     report.cameras = [camera.name for camera in cameras]

@@ -31,6 +31,9 @@ ROTATE_ITEMS = (
     ("270", "90° Counterclockwise", "Turn the photo counterclockwise"),
 )
 
+# From 4.5 a path has to say that it may begin with //, which stands for the file's own folder.
+RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
+
 DEVICE_ITEMS = (
     ("auto", "Automatic", "The graphics card where it can be used, else the processor"),
     ("cpu", "Processor", "Slower, works everywhere"),
@@ -41,7 +44,9 @@ DEVICE_ITEMS = (
 class NextGenFacePhoto(bpy.types.PropertyGroup):
     """One photo to reconstruct from."""
 
-    path: bpy.props.StringProperty(name="Photo", description="Image file with a face", subtype="FILE_PATH")
+    path: bpy.props.StringProperty(
+        name="Photo", description="Image file with a face", subtype="FILE_PATH", options=RELATIVE
+    )
     enabled: bpy.props.BoolProperty(
         name="Use",
         description="Reconstruct from this photo; switched off, it only stays in the list",
@@ -84,7 +89,10 @@ def _property(option: Option) -> object:
     if isinstance(option.default, bool):
         return bpy.props.BoolProperty(default=option.default, **common)
     if isinstance(option.default, str):
-        return bpy.props.StringProperty(default=option.default, subtype=option.subtype, **common)
+        relative = RELATIVE if option.subtype != "NONE" else set()
+        return bpy.props.StringProperty(
+            default=option.default, subtype=option.subtype, options=relative, **common
+        )
     limits = {"min": option.low, "max": option.high}
     if isinstance(option.default, int):
         whole = {name: int(limit) for name, limit in limits.items() if limit is not None}
@@ -113,17 +121,20 @@ class NextGenFaceSettings(bpy.types.PropertyGroup):
         name="Data Set",
         description="Folder with pictures from all sides and their cameras",
         subtype="DIR_PATH",
+        options=RELATIVE,
     )
     mesh: bpy.props.StringProperty(
         name="Mesh",
         description="Mesh that the method starts from. Empty: the data set's own",
         subtype="FILE_PATH",
+        options=RELATIVE,
     )
     output: bpy.props.StringProperty(
         name="Output",
         description="Folder for the results; each job gets a folder in it. Empty: the default folder in the "
         "preferences, else a folder beside the .blend file, else beside the first photo",
         subtype="DIR_PATH",
+        options=RELATIVE,
     )
     shared_identity: bpy.props.BoolProperty(
         name="Same Person",
@@ -138,6 +149,7 @@ class NextGenFaceSettings(bpy.types.PropertyGroup):
         name="Settings File",
         description="An .ini file with solver options; what is set here in the panel beats it. Empty: none",
         subtype="FILE_PATH",
+        options=RELATIVE,
     )
     auto_import: bpy.props.BoolProperty(
         name="Import When Finished",
@@ -198,7 +210,11 @@ def solver_options(settings: NextGenFaceSettings) -> dict[str, Value]:
     """What the solver is told: the device, and the method's options that are not at their defaults."""
     groups = chosen_method(settings).option_groups
     wanted = {option.key: option.name for g in GROUPS if g.name in groups for option in g.options}
-    chosen = {wanted[key]: value for key, value in option_values(settings).items() if key in wanted}
+    chosen = {
+        wanted[key]: bpy.path.abspath(value) if OPTIONS[key].subtype != "NONE" else value
+        for key, value in option_values(settings).items()
+        if key in wanted
+    }
     return {"device": settings.device, **chosen}
 
 

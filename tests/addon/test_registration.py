@@ -40,6 +40,21 @@ def test_register_twice_without_warnings(bpy: Any, capfd: pytest.CaptureFixture[
     assert "Warning" not in output and "Error" not in output
 
 
+def test_paths_may_be_relative_to_the_file(addon: Any, tmp_path: Path) -> None:
+    addon.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+    settings = addon.context.scene.nextgenface
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        settings.photos.add().path = "//a.png"
+        for name in ("output", "dataset", "mesh", "config"):
+            setattr(settings, name, "//x")
+        settings.options.landmarker = "//a.task"
+    assert [str(warning.message) for warning in caught] == []
+    from nextgenface_addon.properties import solver_options
+
+    assert solver_options(settings) == {"device": "auto", "landmarker": str(tmp_path / "a.task")}
+
+
 def test_every_operator_explains_itself(addon: Any) -> None:
     from nextgenface_addon.registration import CLASSES
 

@@ -13,6 +13,7 @@ from ..scene.map_size import set_map_size, skin_of
 from ..scene.owned import FOLDER_PROPERTY, PROPERTY
 from ..scene.photo_views import PhotoView, active_head, is_head, look_through, photo_view, photo_views
 from ..scene.shape_keys import photo_expressions, show_expression
+from ..scene.takeover import show_as_photo
 from .base import NextGenFaceOperator
 
 MAP_SIZES = (
@@ -69,6 +70,19 @@ class NEXTGENFACE_OT_look_through(NextGenFaceOperator, bpy.types.Operator):
             if (view := photo_view(item)) is not None:
                 return view
         return photo_views(context.scene)[0]
+
+
+class NEXTGENFACE_OT_photo_colours(NextGenFaceOperator, bpy.types.Operator):
+    """Show colors as the photo holds them (view transform Standard), to compare render and photo"""
+
+    bl_idname = "nextgenface.photo_colours"
+    bl_label = "Use Photo's Colors"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def work(self, context: bpy.types.Context) -> set[str]:
+        scene = context.scene
+        show_as_photo(scene, show_world=not scene.render.film_transparent)
+        return {"FINISHED"}
 
 
 class HeadOperator(NextGenFaceOperator):
@@ -161,6 +175,7 @@ def result_folder(head: bpy.types.Object) -> Path | None:
 
 CLASSES = (
     NEXTGENFACE_OT_look_through,
+    NEXTGENFACE_OT_photo_colours,
     NEXTGENFACE_OT_show_expression,
     NEXTGENFACE_OT_map_size,
     NEXTGENFACE_OT_mark_asset,

@@ -7,7 +7,7 @@ import bpy
 from ..operators.photo_view import MAP_SIZES
 from ..scene.camera import photo_overlay
 from ..scene.map_size import MAP_SIZE, full_size, skin_of
-from ..scene.photo_views import active_head, photo_view, views_of
+from ..scene.photo_views import active_head, photo_view, photo_views, views_of
 from ..scene.relight import light_controls
 from .base import SidebarPanel
 
@@ -26,10 +26,9 @@ class NEXTGENFACE_PT_import(SidebarPanel, bpy.types.Panel):
         scene = context.scene
         layout.operator("nextgenface.import_result", icon="IMPORT")
         head = active_head(context)
-        if head is None:
-            return
-        layout.label(text=head.name, icon="USER", translate=False)
-        views = views_of(head, scene)
+        if head is not None:
+            layout.label(text=head.name, icon="USER", translate=False)
+        views = photo_views(scene) if head is None else views_of(head, scene)
         column = layout.column(align=True)
         for view in views[:MOST_ROWS]:
             chosen = view.camera == scene.camera
@@ -48,6 +47,8 @@ class NEXTGENFACE_PT_import(SidebarPanel, bpy.types.Panel):
         if overlay is not None:
             layout.prop(overlay, "alpha", text="Render to Photo", slider=True)
         layout.prop(scene.render, "film_transparent", text="Hide Light Behind the Head")
+        if scene.view_settings.view_transform != "Standard":
+            layout.operator("nextgenface.photo_colours", icon="COLOR")
 
 
 class NEXTGENFACE_PT_light(SidebarPanel, bpy.types.Panel):

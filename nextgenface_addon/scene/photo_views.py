@@ -82,9 +82,12 @@ def look_through(scene: bpy.types.Scene, view: PhotoView) -> list[str]:
     """Switch camera, picture size, light and expression to a photo's; returns warnings.
 
     Other imported heads that stand in the same place are hidden, as everyone stands at the origin at first.
+    Views of a method without light and expression have a camera only.
     """
-    warnings = []
+    warnings: list[str] = []
     takeover.look_through(scene, view.camera)
+    if IDENTITY not in view.camera.data:
+        return warnings
     world = world_of(view)
     if world is not None:
         scene.world = world

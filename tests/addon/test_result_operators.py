@@ -168,6 +168,21 @@ def test_look_through_by_name_by_selection_and_by_itself(two: Any) -> None:
         ops.look_through(camera="Cube")
 
 
+def test_the_photos_colours(two: Any) -> None:
+    scene = two.context.scene
+    scene.view_settings.view_transform = "AgX"
+    two.ops.nextgenface.photo_colours()
+    assert scene.view_settings.view_transform == "Standard" and scene.render.film_transparent
+
+
+def test_views_without_light_and_expression_are_looked_through(two: Any) -> None:
+    camera = two.data.objects["anna 2 camera"]
+    del camera.data["nextgenface_identity"]
+    world = two.context.scene.world
+    two.ops.nextgenface.look_through(camera="anna 2 camera")
+    assert two.context.scene.camera == camera and two.context.scene.world == world
+
+
 def test_expressions(two: Any) -> None:
     ops = two.ops.nextgenface
     ops.show_expression(photo=1, form="ARKIT")

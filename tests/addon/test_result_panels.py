@@ -64,7 +64,9 @@ def test_a_head_has_photos_light_maps_and_expressions(addon: Any, tmp_path: Path
         "Full (64)",
     ):
         assert word in texts, word
-    assert "nextgenface.use_photo_light" not in texts
+    assert "nextgenface.use_photo_light" not in texts and "nextgenface.photo_colours" not in texts
+    addon.context.scene.view_settings.view_transform = "AgX"
+    assert "nextgenface.photo_colours" in drawn(addon)
     write_exr(tmp_path / "studio.exr", np.ones((4, 8, 3), np.float32))
     addon.ops.nextgenface.use_hdri(filepath=str(tmp_path / "studio.exr"))
     texts = drawn(addon)

@@ -53,6 +53,8 @@ class Session:
         self.records: tuple[PhotoRecord, ...] = ()
         self.state: FaceState | None = None
         self.reports: dict[str, StageReport] = {}
+        for note in model.notes:
+            listener.warning(f"{model.name}: {note}")
 
     @property
     def name(self) -> str:

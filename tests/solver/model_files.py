@@ -11,6 +11,7 @@ import json
 import pickle
 import sys
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -467,4 +468,9 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-WRITERS = {"bfm": write_basel, "flame": write_flame, "ict": write_ict, "gnm": write_gnm}
+WRITERS: dict[str, Callable[..., Sampled]] = {
+    "bfm": write_basel,
+    "flame": write_flame,
+    "ict": write_ict,
+    "gnm": write_gnm,
+}

@@ -8,7 +8,6 @@ file has none of its own.
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from .derive.carry import carry_over, find_eyeballs
-from .derive.landmarks import FoundLandmarks, anchor, detect, from_tables, misfit
+from .derive.landmarks import anchor, detect, from_tables, misfit
 from .derive.layout import pack, unwrap
 from .derive.meshes import closest_points, mean_edge, midpoint_step, pieces, split_seams
 from .derive.mirror import mirror_table
@@ -24,8 +23,6 @@ from .derive.modes import Modes, orthonormal
 from .derive.registration import Anchor, register, surface_faces
 from .model import FaceModel
 from .raw import RawModel
-
-log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -39,7 +36,7 @@ RIGHT_EYE, LEFT_EYE = (33, 133, 159, 145), (263, 362, 386, 374)
 
 def complete(raw: RawModel, builtin: FaceModel) -> FaceModel:
     """The whole model of a file. Raises ModelError when no face can be found in it."""
-    anchors, notes = find_anchors(raw, builtin)
+    raw, anchors = find_anchors(raw, builtin)
     parts = dict(raw.parts)
     laid = register(builtin, anchors, raw.mean, _skin(raw.faces, parts, raw.count))
     if "eyes" not in parts:
@@ -49,7 +46,7 @@ def complete(raw: RawModel, builtin: FaceModel) -> FaceModel:
         if eyes.any():
             parts["eyes"] = eyes
             laid = register(builtin, anchors, raw.mean, _skin(raw.faces, parts, raw.count))
-    raw = replace(raw, parts=parts, notes=(*raw.notes, *notes))
+    raw = replace(raw, parts=parts)
     raw = _lay_out(raw, builtin, laid)
     raw = _refine(raw, laid, builtin)
     carried = carry_over(builtin, laid, raw.mean, raw.faces, raw.parts)
@@ -109,22 +106,21 @@ def complete(raw: RawModel, builtin: FaceModel) -> FaceModel:
     )
 
 
-def find_anchors(raw: RawModel, builtin: FaceModel) -> tuple[Anchor, list[str]]:
-    """Landmarks that lay the built-in face over this one: the file's tables, or found in pictures of it."""
-    notes = []
-    found: list[FoundLandmarks] = from_tables(raw.landmarks, raw.mean)
+def find_anchors(raw: RawModel, builtin: FaceModel) -> tuple[RawModel, Anchor]:
+    """Landmarks that lay the built-in face over this one: the file's tables, or found in pictures of it.
+
+    Returns the model without tables that cannot be those of its face, and with a note of that.
+    """
+    found = from_tables(raw.landmarks, raw.mean)
     if found:
         anchors = anchor(found, builtin)
         problem = misfit(anchors, builtin)
         if not problem:
-            return anchors, []
-        notes.append(
-            f"Its landmark table does not fit its mean face ({problem}); landmarks were found instead."
-        )
-        log.warning("%s: %s", raw.name, notes[-1])
-        raw.landmarks.clear()
+            return raw, anchors
+        note = f"Its landmark table does not fit its mean face ({problem}); landmarks were found instead."
+        raw = replace(raw, landmarks={}, notes=(*raw.notes, note))
     neutral = raw.mean if raw.expression_mean is None else raw.mean + raw.expression_mean
-    return anchor([detect(neutral, raw.faces, raw.diffuse_mean)], builtin), notes
+    return raw, anchor([detect(neutral, raw.faces, raw.diffuse_mean)], builtin)
 
 
 def raw_hash(raw: RawModel, builtin: FaceModel) -> str:
@@ -230,10 +226,9 @@ def _mapped(raw: RawModel, matrix: sp.csr_matrix, faces: Index) -> RawModel:
 
 def _landmark_tables(raw: RawModel, builtin: FaceModel, laid: Array) -> dict[str, Index]:
     """Both schemes: the file's own entries, all others from the built-in face that was laid over."""
-    rows = np.unique(_skin(raw.faces, raw.parts, raw.count))
-    face, weights, distance = closest_points(laid, raw.mean, _skin(raw.faces, raw.parts, raw.count))
-    corner = _skin(raw.faces, raw.parts, raw.count)[face, weights.argmax(1)]
-    assert len(rows)
+    skin = _skin(raw.faces, raw.parts, raw.count)
+    face, weights, distance = closest_points(laid, raw.mean, skin)
+    corner = skin[face, weights.argmax(1)]
     tables = {}
     for scheme in ("mediapipe", "ibug68"):
         vertices = builtin.landmarks[scheme]

@@ -109,9 +109,10 @@ def build_builtin(force: bool = False, say: Callable[[str], None] = log.info) ->
 def find_place(name: str, basel_folder: Path | None = None) -> Path:
     """The file or folder of a model given by name or path. Raises ModelError that says where was looked."""
     if name == BASEL:
-        for folder in (basel_folder, models_folder() / BASEL):
-            if folder is not None and folder.exists():
-                return folder
+        # A folder that somebody named must be there; the one among the user's models is for when nobody did.
+        folder = basel_folder if basel_folder is not None else models_folder() / BASEL
+        if folder.exists():
+            return folder
         raise ModelError(_no_basel_model(basel_folder))
     place = Path(name).expanduser()
     for candidate in (place, models_folder() / name, models_folder() / f"{name}.h5"):
@@ -158,7 +159,7 @@ def load_place(place: Path, trim_pca: bool = False) -> FaceModel:
     else:
         model = load_completed(module, files, builtin_recipe(), build_builtin)
     for note in model.notes:
-        log.warning("%s: %s", model.name, note)
+        log.info("%s: %s", model.name, note)
     return trim(model) if trim_pca else model
 
 

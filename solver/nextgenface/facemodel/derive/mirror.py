@@ -23,6 +23,4 @@ def mirror_table(points: Array, faces: Index, uv: Array) -> Index:
     normals = vertex_normals(points, faces)
     here = np.c_[points, NORMAL_REACH * normals, 1e-3 * uv]
     there = np.c_[points * FLIP, NORMAL_REACH * normals * FLIP, 1e-3 * (uv * [-1, 1] + [1, 0])]
-    table = np.asarray(cKDTree(here).query(there)[1], np.int64)
-    # Where two vertices choose each other the pair is exact; a vertex that is nobody's choice keeps its own.
-    return table
+    return np.asarray(cKDTree(here).query(there)[1], np.int64)

@@ -2,6 +2,7 @@
 
 # mypy: disable-error-code="valid-type"
 
+import contextlib
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -150,9 +151,10 @@ def start_installer(action: str, python: str | None = None) -> None:
 
     def done() -> None:
         if action == "install" and installer.status.state == "finished":
-            (user_folder() / "doctor").mkdir(exist_ok=True)
-            report = installer.folder / "doctor.json"
-            report.replace(Doctor(user_folder()).report)
+            table = Doctor(user_folder()).report
+            with contextlib.suppress(OSError):  # then there is no table until Check is pressed
+                table.parent.mkdir(exist_ok=True)
+                (installer.folder / table.name).replace(table)
         refresh()
 
     tasks.run(INSTALLER, installer, done)

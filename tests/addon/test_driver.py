@@ -92,7 +92,7 @@ def test_the_button_returns_at_once_and_the_result_comes_by_itself(addon: Any) -
 
 @pytest.mark.parametrize("behaviour", ["", "flood", "garbage", "long line"])
 def test_blender_is_never_held_up_while_a_job_runs(
-    addon: Any, monkeypatch: pytest.MonkeyPatch, behaviour: str
+    addon: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], behaviour: str
 ) -> None:
     """What runs in Blender's own thread between two frames: the timer's function and the panels."""
     from test_panels import draw, own_panels
@@ -118,7 +118,8 @@ def test_blender_is_never_held_up_while_a_job_runs(
             time.sleep(0.005)
         assert now().status.state == "finished"
         figures = f"button {pressed * 1000:.0f} ms, longest look {max(times) * 1000:.1f} ms of {len(times)}, "
-        print(f"\n{behaviour or 'plain'} job: {figures}longest drawing {max(drawn) * 1000:.1f} ms")
+        with capsys.disabled():
+            print(f"\n{behaviour or 'plain'} job: {figures}longest drawing {max(drawn) * 1000:.1f} ms")
         return max(pressed, *times, *drawn)
 
     assert within(longest, 0.1)

@@ -47,6 +47,8 @@ with open(folder / "install" / "events.jsonl", "w") as events:
         python = folder / "solver" / "bin" / "python"
         python.parent.mkdir(parents=True)
         python.write_text("")
+        rows = [{"name": "Fake", "status": "ok"}]
+        (folder / "install" / "doctor.json").write_text(json.dumps({"checks": rows}))
         stamp = {"python": "3.11", "lock": os.environ["FAKE_LOCK"], "checked": behaviour != "unchecked"}
         (folder / "solver" / "nextgenface-stamp.json").write_text(json.dumps(stamp))
     tell(event="done", result="events.jsonl")
@@ -310,3 +312,87 @@ open(folder + "/faces.json", "w").write({json.dumps(answer)!r})
     monkeypatch.setenv("NEXTGENFACE_PYTHON", str(fake_python(tmp_path, "sys.exit('error: no detector')\n")))
     with pytest.raises(RuntimeError, match="exit code 1"):
         addon.ops.nextgenface.find_faces()
+
+
+def test_the_button_installs_with_online_access(
+    addon: Any, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nextgenface_addon.operators import environment as operators
+
+    addon.context.preferences.system.use_online_access = True
+    try:
+        assert addon.app.online_access
+        assert addon.ops.nextgenface.install_environment() == {"FINISHED"}
+        assert operators.known.state == "ready" and operators.known.python == str(own_python(place))
+        assert [row["name"] for row in operators.known.checks] == ["Fake"]
+        assert addon.ops.nextgenface.open_installation_log() == {"FINISHED"}
+        assert "NextGenFace installation.log" in addon.data.texts
+        monkeypatch.setattr(operators, "estimate", lambda: environment.Need(1.0, 2.0, 0.5, False))
+        with pytest.raises(RuntimeError, match="only 0.5 GB are free"):
+            addon.ops.nextgenface.install_environment()
+    finally:
+        addon.context.preferences.system.use_online_access = False
+
+
+def test_the_button_cancels(addon: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nextgenface_addon import driver, tasks
+    from nextgenface_addon.operators import environment as operators
+
+    with pytest.raises(RuntimeError, match="No installation is running"):
+        addon.ops.nextgenface.cancel_installation()
+    monkeypatch.setenv("FAKE_BEHAVIOUR", "wait")
+    monkeypatch.setattr(driver, "windowless", lambda: False)
+    operators.start_installer("install")
+    wait_for(lambda: tasks.follow() is None or tasks.get("installer").status.stage == "packages")
+    with pytest.raises(RuntimeError, match="The installation is running"):
+        addon.ops.nextgenface.check_environment()
+    assert addon.ops.nextgenface.cancel_installation() == {"FINISHED"}
+    wait_for(lambda: tasks.follow() is None)
+    assert tasks.get("installer").status.state == "cancelled" and operators.known.state == "missing"
+
+
+@pytest.fixture
+def installed(addon: Any) -> Iterator[Any]:
+    """The add-on's preferences, as if it had been installed."""
+    entry = addon.context.preferences.addons.new()
+    entry.module = "nextgenface_addon"
+    yield entry.preferences
+    addon.context.preferences.addons.remove(entry)
+
+
+def test_an_existing_environment_is_chosen_by_its_folder(addon: Any, installed: Any, tmp_path: Path) -> None:
+    from fake_layout import FakeLayout
+
+    from nextgenface_addon.operators import environment as operators
+
+    (tmp_path / "mine" / "bin").mkdir(parents=True)
+    python = fake_python(tmp_path, "if '--output' in arguments: open(arguments[1], 'w').write('{\"checks\": "
+                         "[{\"name\": \"Python\", \"status\": \"ok\"}]}')\nelse: print('[]')\n")  # fmt: skip
+    python.rename(tmp_path / "mine" / "bin" / "python")
+    assert addon.ops.nextgenface.use_environment(filepath=str(tmp_path / "mine") + os.sep) == {"FINISHED"}
+    assert installed.solver_python == str(tmp_path / "mine" / "bin" / "python")
+    assert operators.known.python == installed.solver_python and operators.known.checks
+    layout = FakeLayout()
+    page = type("Page", (), {"layout": layout})()
+    for name in ("solver_python", "on_close", "output", "bfm_folder", "bl_rna"):
+        setattr(page, name, getattr(installed, name))
+    type(installed).draw(page, addon.context)
+    assert "An existing environment is used" in layout.texts and "Python" in layout.texts
+    with pytest.raises(RuntimeError, match="does not exist"):
+        addon.ops.nextgenface.use_environment(filepath=str(tmp_path / "gone"))
+
+
+def test_the_preferences_reach_the_job(addon: Any, installed: Any, tmp_path: Path) -> None:
+    from nextgenface_addon.operators.run import job_requests
+
+    photo = tmp_path / "a.png"
+    photo.write_bytes(b"")
+    addon.ops.nextgenface.add_photos(directory=str(tmp_path), files=[{"name": "a.png"}])
+    settings = addon.context.scene.nextgenface
+    (asked,) = job_requests(settings, installed)
+    assert asked.parent_pid == os.getpid() and asked.output == tmp_path / "nextgenface" / "a"
+    installed.on_close, installed.output = "RUN_ON", str(tmp_path / "all")
+    installed.bfm_folder = str(tmp_path / "bfm")
+    (asked,) = job_requests(settings, installed)
+    assert asked.parent_pid is None and asked.output == tmp_path / "all" / "a"
+    assert asked.set == {"device": "auto", "path": str(tmp_path / "bfm")}

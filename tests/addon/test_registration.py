@@ -74,6 +74,9 @@ def test_photo_list(addon: Any, results: Path) -> None:
     }
     addon.ops.nextgenface.remove_photo()
     assert len(settings.photos) == 0
+    addon.ops.nextgenface.add_photos(directory=str(results), files=[{"name": "photo_0.png"}])
+    addon.ops.nextgenface.clear_photos()
+    assert len(settings.photos) == 0
 
 
 def test_import_operator(addon: Any, results: Path, tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ Every change keeps the optimiser's moments of the Gaussians that stay.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .rendering import Rendered
+from .harmonics import BAND0
+from .rendering import Pinhole, Rendered, render
 from .splats import Splats
 
 SPLIT_SHRINK = 1.6
@@ -94,6 +96,34 @@ def worth_keeping(splats: Splats, limits: Limits) -> Tensor:
     keep = splats.opacities > limits.least_opacity
     keep &= ((where >= limits.low) & (where <= limits.high)).all(1)
     return keep & torch.isfinite(splats.log_scales).all(1)
+
+
+def inside_masks(positions: Tensor, masks: Sequence[tuple[Pinhole, Tensor]]) -> Tensor:
+    """Which positions (N, 3) are inside all masks (H, W).
+
+    Beyond a picture's edge its mask goes on as at the edge: what the picture cuts off may be there.
+    """
+    fine = torch.ones(len(positions), dtype=torch.bool, device=positions.device)
+    for camera, mask in masks:
+        seen = positions @ camera.R.T + camera.t
+        pixel = seen[:, :2] / seen[:, 2:].clamp_min(1e-6) * camera.focal + camera.principal
+        column = pixel[:, 0].clamp(0, camera.width - 1).long()
+        row = pixel[:, 1].clamp(0, camera.height - 1).long()
+        fine &= (mask[row, column] > 0.5) & (seen[:, 2] > 0)
+    return fine
+
+
+def visible_share(splats: Splats, cameras: Sequence[Pinhole]) -> Tensor:
+    """How much of a picture each Gaussian (N,) fills in the view that shows most of it, pixels."""
+    most = torch.zeros(len(splats), device=splats.positions.device)
+    fixed = splats.detached()
+    for camera in cameras:
+        fixed.base = torch.zeros_like(fixed.base).requires_grad_()
+        with torch.enable_grad():
+            render(fixed, camera, degree=0).image[..., 0].sum().backward()
+        assert fixed.base.grad is not None
+        most = torch.maximum(most, fixed.base.grad[:, 0] / BAND0)
+    return most
 
 
 def make_optimizer(splats: Splats, rates: dict[str, float]) -> torch.optim.Adam:

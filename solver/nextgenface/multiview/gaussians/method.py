@@ -33,7 +33,7 @@ from .options import Options
 from .photos import fit_photos, known_views
 from .pictures import widths
 from .rendering import choose_engine
-from .start import first_splats, hull_points, scene_box, surface_points
+from .start import first_splats, head_box, hull_points, scene_box, surface_points
 from .training import STAGE, Training, pixel_size
 
 NAME = "gaussians"
@@ -73,17 +73,17 @@ def reconstruct(request: Request, listener: Listener) -> Path:
         learned, held_out = sources.views.split(request.held_out)
         if len(learned) == 0:
             raise NextGenFaceError("All views are held out, so there is nothing to learn from.")
-        box = scene_box(learned)
+        box = _box(sources, learned)
         training, rig = prepare(sources, learned, box, options, device)
         if stored is not None:
             training.load(stored)
         (output / RESULT).unlink(missing_ok=True)
         listener.stage(STAGE)
 
+        info = {**sources.info, "box": [box.low.tolist(), box.high.tolist()]}
+
         def save(done: int) -> None:
-            checkpoints.save(
-                output, checkpoints.Checkpoint(NAME, done, mark, training.arrays(), sources.info)
-            )
+            checkpoints.save(output, checkpoints.Checkpoint(NAME, done, mark, training.arrays(), info))
 
         with measured() as cost:
             outcome = training.run(listener, save)
@@ -109,6 +109,15 @@ def reconstruct(request: Request, listener: Listener) -> Path:
         path = write_result(output, result)
     checkpoints.remove(output, NAME)
     return path
+
+
+def _box(sources: Sources, learned: ViewSet) -> Bounds:
+    if "box" in sources.info:  # of the run that goes on
+        return Bounds(*sources.info["box"])
+    box = scene_box(learned)
+    if not sources.calibrated and sources.surface is not None:
+        box = head_box(box, sources.surface[0])
+    return box
 
 
 def prepare(
@@ -150,7 +159,11 @@ def _sources(
         mark = checkpoints.fingerprint(marks, [load_photo(path).srgb8() for path in paths])
         stored = checkpoints.load(output, NAME, mark) if request.resume else None
         if stored is not None:
-            return Sources(ViewSet(tuple(known_views(stored.info, listener))), None, False), stored, mark
+            return (
+                Sources(ViewSet(tuple(known_views(stored.info, listener))), None, False, info=stored.info),
+                stored,
+                mark,
+            )
         fitted = fit_photos(
             paths, output, int(options.faceStages), listener, seed=options.seed, device=options.device
         )
@@ -165,7 +178,8 @@ def _sources(
     numbers = [n for view in views for n in (view.image, view.camera.K, view.camera.R, view.camera.t)]
     mark = checkpoints.fingerprint(marks, numbers)
     stored = checkpoints.load(output, NAME, mark) if request.resume else None
-    return Sources(views, surface, kind != "fitted"), stored, mark
+    info = {} if stored is None else stored.info
+    return Sources(views, surface, kind != "fitted", info=info), stored, mark
 
 
 def _kind(inputs: Sequence[Path]) -> str:

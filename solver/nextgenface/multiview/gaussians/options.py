@@ -49,7 +49,7 @@ class Options:
     engine: str = option(
         "auto", "what draws: auto = gsplat where it can", choices=("auto", "torch", "gsplat")
     )
-    faceStages: str = option("2", "stage of the face fit that gives photos their cameras", choices=("1", "2"))
+    faceStages: str = option("1", "stage of the face fit that gives photos their cameras", choices=("1", "2"))
 
     def __post_init__(self) -> None:
         if self.maxPoints < self.initialPoints:

@@ -17,6 +17,8 @@ Points = NDArray[np.float64]
 
 TRIES = 40
 """Points thrown into the box for each one that is wanted."""
+HEAD_DEPTH = 1.25
+"""Depth of a head from the tip of the nose to the back, per height of a face model's face and neck."""
 SKIN = 0.04
 """Depth of the layer under the hull's surface that points are taken from, per longest side of the box."""
 
@@ -56,6 +58,18 @@ def scene_box(views: ViewSet) -> Bounds:
     return Bounds(centre - 1.1 * max(reach), centre + 1.1 * max(reach))
 
 
+def head_box(box: Bounds, vertices: Points) -> Bounds:
+    """The box, no deeper than a head whose fitted face has these vertices (V, 3).
+
+    Masks of a few frontal photos leave the depth open.
+    """
+    height = float(np.ptp(vertices[:, 1]))
+    front = float(vertices[:, 2].max())
+    low, high = box.low.copy(), box.high.copy()
+    low[2], high[2] = front - HEAD_DEPTH * height, front + 0.1 * height
+    return Bounds(low, high)
+
+
 def _extent(view: View) -> tuple[Points, float]:
     """Middle (2,) of a view's mask and half of its longer side, pixels; of the picture without one."""
     rows, columns = np.nonzero(view.mask > 0.5) if view.mask is not None else (np.empty(0), np.empty(0))
@@ -81,15 +95,12 @@ def hull_points(
         if view.mask is None:
             continue
         camera = view.camera
-        field = distance_transform_edt(np.pad(view.mask > 0.5, 1)) - distance_transform_edt(
-            np.pad(view.mask <= 0.5, 1, constant_values=True)
-        )
+        # Beyond a picture's edge its mask goes on as at the edge: what the picture cuts off may be there.
+        field = distance_transform_edt(view.mask > 0.5) - distance_transform_edt(view.mask <= 0.5)
         pixel, z = camera.project(points)
-        row, column = (np.floor(pixel[:, k]).astype(np.int64) + 1 for k in (1, 0))
-        inside = (row >= 1) & (row <= camera.height) & (column >= 1) & (column <= camera.width) & (z > 0)
-        # what a view does not show is left to the others
-        here = np.full(len(points), np.inf)
-        here[inside] = field[row[inside], column[inside]] * z[inside] / camera.K[0, 0]
+        column = np.clip(np.nan_to_num(pixel[:, 0]), 0, camera.width - 1).astype(np.int64)
+        row = np.clip(np.nan_to_num(pixel[:, 1]), 0, camera.height - 1).astype(np.int64)
+        here = np.where(z > 0, field[row, column] * z / camera.K[0, 0], -np.inf)
         removed[view.name] = int(((here <= 0) & (depth > 0)).sum())
         depth = np.minimum(depth, here)
     left = depth > 0

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from ...events import Listener
 from ...fitting.loop import Outcome, run_steps
@@ -22,14 +23,16 @@ from .density import (
     Pull,
     exchange,
     grown,
+    inside_masks,
     make_optimizer,
     reset_opacity,
+    visible_share,
     worth_keeping,
 )
 from .losses import opacity_regularization, photometric_loss, scale_regularization, spatial_regularization
 from .options import Options
 from .pictures import Target, make_target, widths
-from .rendering import render
+from .rendering import Pinhole, render
 from .splats import Splats
 
 STAGE = "gaussians"
@@ -38,6 +41,11 @@ COARSE = ((0.4, 1),)
 GROWTH_START = 0.06
 SMALLEST_PIXELS = 0.25
 RESET_OPACITY = 0.1
+OUTLINE_MARGIN = 0.01
+"""How far a Gaussian's centre may lie outside a mask, per longest side of the picture."""
+FIRST_LOOK, LOOK_EVERY = 0.5, 0.2
+"""Parts of the steps after which Gaussians that no view shows are removed, first and then again."""
+UNSEEN_PIXELS = 0.2
 PREVIEW_EVERY = 25
 
 
@@ -93,6 +101,8 @@ class Training:
         self.latest = torch.full((len(views),), math.nan)
         self.done = 0
         self._targets: dict[tuple[int, int], Target] = {}
+        self._grown_masks: dict[int, Tensor] = {}
+        self._next_look = FIRST_LOOK * options.steps
 
     def _make_camera_optimizer(self) -> torch.optim.Adam:
         groups = [
@@ -126,6 +136,7 @@ class Training:
             save=save,
         )
         self.restore(outcome.best)
+        self._remove(look=True)
         return outcome
 
     def snapshot(self) -> Snapshot:
@@ -171,6 +182,8 @@ class Training:
         self.done = checkpoint.step
         for _ in range(self.done):
             next(self.order)
+        while self._next_look <= self.done:
+            self._next_look += LOOK_EVERY * self.options.steps
 
     # ---- one step -------------------------------------------------------------------------------------
 
@@ -224,7 +237,7 @@ class Training:
 
     def _target(self, index: int, level: int) -> Target:
         if (index, level) not in self._targets:
-            width = widths(self.views, self.options.resolution, level)[index]
+            width = self._widths(level)[index]
             self._targets[index, level] = make_target(self.views[index], width, self.device)
         return self._targets[index, level]
 
@@ -260,17 +273,44 @@ class Training:
             reset_opacity(self.optimizer, self.splats, RESET_OPACITY)
         if self.done % options.densifyEvery or self.done == options.steps:
             return
+        room = self.room(progress) - len(self.splats)
         with torch.no_grad():
-            room = self.room(progress) - len(self.splats)
             if GROWTH_START <= progress <= options.densifyUntil and room > 0:
                 more, rows, fresh = grown(self.splats, self.pull.mean(), room, self.limits, self.random)
                 self.splats = more
                 exchange(self.optimizer, self.splats, rows, fresh)
-            keep = worth_keeping(self.splats, self.limits)
-            if not keep.all() and keep.any():
-                self.splats = self.splats.take(keep)
-                exchange(self.optimizer, self.splats, torch.nonzero(keep)[:, 0])
+            self._remove(self.done >= self._next_look)
         self.pull = Pull(len(self.splats), self.device)
+
+    def _remove(self, look: bool) -> None:
+        """Remove Gaussians that are faint or outside and, with `look`, those that no view shows."""
+        keep = worth_keeping(self.splats, self.limits)
+        keep &= inside_masks(self.splats.positions.detach(), self._outlines())
+        if look:
+            self._next_look += LOOK_EVERY * self.options.steps
+            with torch.no_grad():
+                cameras = [self.rig.pinhole(index, width) for index, width in enumerate(self._widths(1))]
+            keep &= visible_share(self.splats, cameras) > UNSEEN_PIXELS
+        if not keep.all() and keep.any():
+            self.splats = self.splats.take(keep)
+            exchange(self.optimizer, self.splats, torch.nonzero(keep)[:, 0])
+
+    def _widths(self, level: int) -> list[int]:
+        return widths(self.views, self.options.resolution, level)
+
+    def _outlines(self) -> list[tuple[Pinhole, Tensor]]:
+        """The cameras and masks that are known, at half the resolution, the masks grown by a little."""
+        found = []
+        for index, width in enumerate(self._widths(1)):
+            view = self.views[index]
+            if view.mask is None:
+                continue
+            if index not in self._grown_masks:
+                mask = torch.as_tensor(view.scaled(width / view.camera.width).mask, device=self.device)
+                reach = 1 + round(OUTLINE_MARGIN * max(mask.shape))
+                self._grown_masks[index] = max_pool2d(mask[None, None], 2 * reach + 1, 1, reach)[0, 0]
+            found.append((self.rig.pinhole(index, width), self._grown_masks[index]))
+        return found
 
     # ---- pictures -------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """`make gui-test`: the panel in a real window, from installing the zip to the head in the camera view.
 
-    python3 tools/gui_test.py --zip out --out out/gui [--blender BLENDER] [--preset NAME]
+    python3 tools/gui_test.py --zip out --out out/gui [--blender BLENDER] [--preset NAME] [--set KEY=NUMBER]
 
 Starts Blender on a screen of its own (Xvfb), where tools/gui_test_steps.py presses the buttons, and takes the
 pictures that it asks for (scrot). Nothing of somebody's own Blender is seen or changed. Exit codes: 0 passed,
@@ -95,7 +95,7 @@ def serve(process: subprocess.Popen, out: Path, screen: Screen) -> int:
     return process.returncode
 
 
-def run(blender: str, archive: Path, out: Path, preset: str) -> int:
+def run(blender: str, archive: Path, out: Path, preset: str, changes: list) -> int:
     """Run all steps; returns the exit code and leaves pictures, report.json and blender.log in `out`."""
     shutil.rmtree(str(out), ignore_errors=True)
     out.mkdir(parents=True)
@@ -105,7 +105,7 @@ def run(blender: str, archive: Path, out: Path, preset: str) -> int:
     try:
         command = [blender, "--factory-startup", "--enable-event-simulate", "--python-exit-code", "1"]
         command += ["--window-geometry", "0", "0", *map(str, SCREEN), "--python", str(STEPS), "--"]
-        command += [str(out), str(archive), str(photo), preset]
+        command += [str(out), str(archive), str(photo), preset, json.dumps(changes)]
         with (out / "blender.log").open("w") as log:
             process = subprocess.Popen(
                 command,
@@ -142,6 +142,7 @@ def main(arguments: list) -> int:
     )
     parser.add_argument("--blender", default="blender", help="a Blender 4.2 or newer with a window")
     parser.add_argument("--preset", default="Fast Preview", help="preset of options to run with")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=NUMBER", help="one more option")
     asked = parser.parse_args(arguments)
     missing = [name for name in (asked.blender, "Xvfb", "scrot") if shutil.which(name) is None]
     if missing or not environments.read_stamp(SOLVER):
@@ -155,7 +156,9 @@ def main(arguments: list) -> int:
             say(f"There is no zip in {archive}. Run `make extension`.")
             return 2
         archive = max(found, key=lambda path: path.stat().st_mtime)
-    return run(str(shutil.which(asked.blender)), archive.resolve(), asked.out.resolve(), asked.preset)
+    return run(
+        str(shutil.which(asked.blender)), archive.resolve(), asked.out.resolve(), asked.preset, asked.set
+    )
 
 
 if __name__ == "__main__":

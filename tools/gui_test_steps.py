@@ -1,6 +1,6 @@
 """What `make gui-test` does inside Blender: it presses the panel's own buttons with simulated events.
 
-Started by tools/gui_test.py as `blender --enable-event-simulate --python … -- OUT ZIP PHOTO PRESET`. The
+Run by tools/gui_test.py: `blender --enable-event-simulate --python … -- OUT ZIP PHOTO PRESET CHANGES`. The
 steps are a generator that a timer resumes; they yield the seconds to wait. A button is found by moving over
 the sidebar and copying the command of what is under the pointer (Ctrl-C), so its place need not be known.
 """
@@ -18,7 +18,8 @@ from typing import Any
 
 import bpy
 
-OUT, ZIP, PHOTO, PRESET = (*(Path(item) for item in sys.argv[-4:-1]), sys.argv[-1])
+OUT, ZIP, PHOTO = (Path(item) for item in sys.argv[-5:-2])
+PRESET, CHANGES = sys.argv[-2], json.loads(sys.argv[-1])
 SCAN_STEP = 7
 BEAT = 0.01
 SHADERS = 60.0  # seconds that software drawing takes to compile EEVEE's on a busy machine
@@ -194,6 +195,9 @@ def steps() -> Steps:
     with bpy.context.temp_override(window=window()):
         bpy.ops.nextgenface.add_photos(directory=str(PHOTO.parent), files=[{"name": PHOTO.name}])
         bpy.ops.nextgenface.apply_preset(name=PRESET)
+    for change in CHANGES:
+        name, _, number = change.partition("=")
+        setattr(settings().options, name, type(getattr(settings().options, name))(float(number)))
     yield 2.0  # the thumbnail is made meanwhile
     yield from picture("panel_photo", "sidebar")
     report.done("a photo is in the list")

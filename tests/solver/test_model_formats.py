@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -226,6 +227,31 @@ def test_full_model_and_cropped_model_in_one_folder_do_not_mix(tmp_path: Path) -
     ]  # fmt: skip
     full = raw_of(tmp_path / "model2017-1_bfm_nomouth.h5")
     assert full.count == 3000 and full.diffuse_mean is not None
+
+
+def test_the_names_that_the_guide_prints_and_nextfaces_layout(tmp_path: Path) -> None:
+    mesh = model_files.write_basel(tmp_path, vertices=1800)
+    (tmp_path / "model2017-1_face12_nomouth.h5").rename(tmp_path / "model2009-publicmm1-bfm.h5")
+    albedo = tmp_path / "albedoModel2020_face12_albedoPart.h5"
+    albedo.rename(tmp_path / "albedoModel2020_FLAME_albedoPart.hh")
+    uv = mesh.take(source().uv).astype(np.float32)
+    (tmp_path / "uvParametrization.512.pickle").write_bytes(
+        pickle.dumps({"uvVertices": uv, "uvResolution": 512}, 2)
+    )
+    raw = raw_of(tmp_path)
+    assert raw.count == 1800 and raw.diffuse is not None and raw.uv is not None
+    assert np.array_equal(raw.uv, uv) and raw.notes == ()
+    # Another mesh's layout is not taken.
+    content = pickle.dumps({"uvVertices": uv[:-1]}, 2)
+    (tmp_path / "uvParametrization.512.pickle").write_bytes(content)
+    assert raw_of(tmp_path).uv is None
+
+
+def test_trim_cuts_coefficients_of_the_file_as_well(folder: Path) -> None:
+    place, _ = written(folder, "flame")
+    small = registry.load_place(place, trim_pca=True)
+    sizes = {len(small.shape_basis), len(small.expression_basis), len(small.diffuse_basis)}
+    assert len(sizes) == 1 and small.native["shape"].shape == (sizes.pop(), 300)
 
 
 @pytest.mark.parametrize("kind", ["chumpy", "pickle", "npz"])

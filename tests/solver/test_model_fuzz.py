@@ -238,3 +238,17 @@ def test_an_identity_of_another_mesh_is_named(originals: Path, tmp_path: Path) -
     (place / "FaceXModel" / "identity000.obj").write_text("v 0 0 0\n")
     with pytest.raises(ModelError, match=r"identity000\.obj has 1 vertices"):
         read(place)
+
+
+def test_files_without_their_groups_are_named_and_strangers_are_not_in_the_way(
+    originals: Path, tmp_path: Path
+) -> None:
+    place = copied(originals, "bfm", tmp_path / "bfm")
+    edit(place / SHAPE, lambda file: file.move("shape", "Shape"))
+    with pytest.raises(ModelError, match=r"lacks the dataset shape/model/mean.*albedo model"):
+        registry.load_place(place)
+    flame = copied(originals, "flame", tmp_path / "flame")
+    with h5py.File(flame / "experiment.h5", "w") as file:
+        file["numbers"] = np.arange(5)
+    found = formats.find(flame)
+    assert found is not None and found[0] is formats.flame

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.laplacian import face_normals
+from .derive.mirror import mirror_gap
 from .model import FaceModel
 
 _TOLERANCE = 1e-3
-_MIRROR_RETURN = 4.0  # mm
+_MIRROR_RETURN, _MIRROR_GAP = 4.0, 8.0  # mm
 
 
 def check_model(model: FaceModel) -> list[str]:
@@ -30,6 +31,8 @@ def check_model(model: FaceModel) -> list[str]:
     back = model.shape_mean[model.mirror[model.mirror]] - model.shape_mean
     if float(np.median(np.linalg.norm(back, axis=1))) > _MIRROR_RETURN:
         problems.append("the mirror table does not lead back: the mirror of the mirror is another place")
+    elif mirror_gap(model.shape_mean.astype(np.float64), model.mirror) > _MIRROR_GAP:
+        problems.append("the mirror table does not lead to the other side of the face")
     if model.uv.min() < 0 or model.uv.max() > 1:
         problems.append("uv leaves the range 0..1")
     if model.diffuse_mean.min() < 0 or model.diffuse_mean.max() > 1:

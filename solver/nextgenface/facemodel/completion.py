@@ -18,7 +18,7 @@ from .derive.carry import carry_over, find_eyeballs
 from .derive.landmarks import anchor, detect, from_tables, misfit
 from .derive.layout import pack, unwrap
 from .derive.meshes import closest_points, mean_edge, midpoint_step, pieces, split_seams
-from .derive.mirror import mirror_table
+from .derive.mirror import mirror_gap, mirror_table
 from .derive.modes import Modes, orthonormal
 from .derive.registration import Anchor, register, surface_faces
 from .model import FaceModel
@@ -30,6 +30,7 @@ Floats = NDArray[np.float32]
 
 VERSION = 1  # raise it when the same file leads to another model: completed models are then made anew
 COARSE = 3.2  # mm of mean side in the face above which triangles are split in four
+MIRROR_GAP = 6.0  # mm, median, beyond which a file's mirror table is none
 LANDMARK_REACH = 6.0  # mm from the surface beyond which the model has no such landmark
 RIGHT_EYE, LEFT_EYE = (33, 133, 159, 145), (263, 362, 386, 374)
 
@@ -51,7 +52,9 @@ def complete(raw: RawModel, builtin: FaceModel) -> FaceModel:
     raw = _refine(raw, laid, builtin)
     carried = carry_over(builtin, laid, raw.mean, raw.faces, raw.parts)
     assert raw.uv is not None
-    mirror = raw.mirror if raw.mirror is not None else mirror_table(raw.mean, raw.faces, raw.uv)
+    mirror = raw.mirror
+    if mirror is None or mirror_gap(raw.mean, mirror) > MIRROR_GAP:
+        mirror = mirror_table(raw.mean, raw.faces, raw.uv)
     native: dict[str, Floats] = {}
     bases: dict[str, Modes] = {}
     diffuse = raw.diffuse

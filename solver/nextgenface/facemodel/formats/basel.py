@@ -48,7 +48,8 @@ def find(place: Path) -> list[Path] | None:
     if place.is_file():
         shapes = [p for p in shapes if p == place] or [place]
     if not shapes:
-        return files or None
+        # Damaged, or the albedo alone: reading it will say so. Other HDF5 files are nobody's face model.
+        return [p for p in files if "model20" in p.name.lower()] or None
     sizes = {p: _count(p, "shape/model/mean") for p in shapes}
     albedo = {p: _count(p, "diffuseAlbedo/model/mean") for p in files}
     shapes.sort(key=lambda p: (sizes[p] not in albedo.values(), PREFERRED not in p.name, p.name))

@@ -240,6 +240,7 @@ def addon(bpy: Any, in_folder: Path, place: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(operators, "environment_folder", lambda: place)
     monkeypatch.setattr(operators, "state", lambda: state(place))
     monkeypatch.setattr(operators, "blender_python", lambda: [sys.executable])
+    monkeypatch.setattr("nextgenface_addon.preferences.own_python", lambda: own_python(place))
     nextgenface_addon.register()
     yield bpy
     nextgenface_addon.unregister()

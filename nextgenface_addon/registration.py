@@ -12,7 +12,18 @@ import bpy
 
 from . import cli, driver, preferences, properties, session, tasks, thumbnails, translations
 from .operators import animation as animation_operators
-from .operators import environment, faces, import_result, jobs, photo_view, photos, presets, relight, run
+from .operators import (
+    environment,
+    faces,
+    import_result,
+    jobs,
+    photo_view,
+    photos,
+    presets,
+    relight,
+    run,
+    scene_views,
+)
 from .panels import animation, main, results, settings
 from .panels import jobs as jobs_panel
 
@@ -31,6 +42,7 @@ MODULES: tuple[ModuleType, ...] = (
     import_result,
     photo_view,
     relight,
+    scene_views,
     animation_operators,
     main,
     settings,

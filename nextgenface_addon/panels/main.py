@@ -94,11 +94,15 @@ class NEXTGENFACE_PT_main(SidebarPanel, bpy.types.Panel):
         if len(settings.bl_rna.properties["method"].enum_items) > 1:
             layout.prop(settings, "method", text="")
         if method.input != "photos":
-            layout.prop(settings, "dataset")
+            row = layout.row(align=True)
+            row.prop(settings, "dataset")
+            row.operator("nextgenface.use_scene_cameras", text="", icon="CAMERA_DATA")
         if method.input == "photos" or (method.input == "either" and not settings.dataset):
             draw_photos(layout, settings)
         if method.takes_mesh:
-            layout.prop(settings, "mesh")
+            row = layout.row(align=True)
+            row.prop(settings, "mesh")
+            row.operator("nextgenface.use_active_mesh", text="", icon="MESH_DATA")
         column = layout.column()
         column.use_property_split = True
         column.use_property_decorate = False

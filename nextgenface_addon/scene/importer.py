@@ -20,6 +20,7 @@ from .results_folder import PhotoResult, ResultsFolder, inside, read_head, read_
 from .shape_keys import build_shape_keys
 from .splats import build_splats, build_views, read_photos
 from .surface import build_surface
+from .texture_target import find_target, put_texture
 from .world import build_world
 
 VIEW_METHODS = ("texture", "mesh", "gaussians")
@@ -40,7 +41,10 @@ class ImportOptions:
 
 @dataclass
 class ImportReport:
-    """What an import made, by name. References to datablocks would not survive an undo."""
+    """What an import made, by name. References to datablocks would not survive an undo.
+
+    `note`: the line for a person where nothing but a texture came in.
+    """
 
     collection: str = ""
     heads: list[str] = field(default_factory=list)
@@ -51,9 +55,12 @@ class ImportReport:
     took_over: bool = False
     hidden: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    note: str = ""
 
     def text(self) -> str:
         """One line for a person."""
+        if self.note:
+            return self.note
         verb = "Updated" if self.updated else "Imported"
         line = f"{verb} {self.collection}: {len(self.cameras)} photo{'s' if len(self.cameras) != 1 else ''}"
         if not self.took_over:
@@ -74,6 +81,9 @@ def import_result(
     options = options or ImportOptions()
     place, head = read_head(Path(folder))
     if head.get("method") in VIEW_METHODS:
+        target = find_target(head, (context or bpy.context).scene)
+        if target is not None:
+            return _import_onto(target, place, head, options)
         return _import_views(context, place, head, options)
     results = read_results(place)
     for photo in results.photos:
@@ -132,6 +142,17 @@ def import_result(
         report.warnings.append(
             "The photo's pixels are not square; set the scene's pixel aspect to see it undistorted."
         )
+    return report
+
+
+def _import_onto(
+    target: bpy.types.Object, folder: Path, head: dict[str, Any], options: ImportOptions
+) -> ImportReport:
+    """A texture for an object of the scene, whose mesh and cameras are there already."""
+    report = ImportReport(heads=[target.name], warnings=[str(text) for text in head.get("warnings") or []])
+    texture = (head.get("files") or {}).get("texture")
+    image, done = put_texture(Owner(folder), target, inside(folder, texture), pack=options.pack)
+    report.collection, report.note = image.name, done
     return report
 
 

@@ -69,6 +69,8 @@ def reconstruct(request: Request, listener: Listener) -> Path:
         with measured() as drawn:
             listener.stage("render")
             result = _write(output, sources, stack, factors, options)
+            # Blender recognises the object that the mesh was written from
+            result.options["mesh"] = None if request.mesh is None else str(request.mesh)
         result.stages = {
             "views": _report("views", prepared),
             NAME: dataclasses.replace(report, seconds=solved.seconds, peak_mb=solved.peak_mb),

@@ -5,6 +5,7 @@ Only texels that some pixel touches are unknowns, so the memory follows the pict
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,4 +97,8 @@ class Pyramid:
 
 def _csr(matrix: sp.csr_matrix, device: torch.device | str) -> Tensor:
     rows, columns, values = (torch.from_numpy(a) for a in (matrix.indptr, matrix.indices, matrix.data))
-    return torch.sparse_csr_tensor(rows.int(), columns.int(), values.float(), matrix.shape, device=device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch calls this kind of tensor beta, once a process
+        return torch.sparse_csr_tensor(
+            rows.int(), columns.int(), values.float(), matrix.shape, device=device, check_invariants=False
+        )

@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from nextgenface.cli import faces as faces_command
+from nextgenface.config import Config
+from nextgenface.events import NullListener
 from nextgenface.job import JobError, read_job
-from nextgenface.photos import FRAME_DIAGONAL_MM, PhotoChoice, load_photo
+from nextgenface.photos import FRAME_DIAGONAL_MM, PhotoChoice, focal35_pixels, load_photo
+from nextgenface.session import Session
 from PIL import Image
 from skimage import data
+from tiny import tiny_model
 
 
 @pytest.fixture
@@ -92,3 +96,24 @@ def test_faces_are_found_numbered_and_drawn_in_turned_photos(tmp_path: Path) -> 
     picture = Image.open(out / found["picture"])
     assert max(picture.size) == 512 and picture.width > picture.height
     assert broken["faces"] == [] and "broken.png" in broken["problem"]
+
+
+def test_the_chosen_face_of_a_turned_photo_is_opened_with_its_lens(tmp_path: Path) -> None:
+    """Through the session, as a job does it: size, copy, crop and checkpoint record are those of the turned
+    photo, and the second largest face is the one on the left.
+    """
+    portrait = Image.fromarray(data.astronaut())
+    both = Image.new("RGB", (900, 512), (90, 90, 90))
+    both.paste(portrait, (388, 0))
+    both.paste(portrait.resize((380, 380)), (0, 60))
+    both.rotate(180, expand=True).save(tmp_path / "zwei.png")
+    config = Config()
+    config.maxResolution = 128
+    session = Session(tmp_path / "out", config, tiny_model(), "cpu", NullListener())
+    session.open_photos([PhotoChoice(tmp_path / "zwei.png", rotate=180, face=2, focal35=50.0)], shared=False)
+    (record,), (view,) = session.records, session.views
+    assert record.rotate == 180 and record.size == (900, 512)
+    x0, _, scale = record.crop
+    assert x0 + 0.5 * config.maxResolution / scale < 388, "the crop lies around the smaller face"
+    assert view.focal == pytest.approx(focal35_pixels(50.0, 900, 512) * scale, rel=1e-6)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "photo_0.png")), np.asarray(both))

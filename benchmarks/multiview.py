@@ -20,6 +20,7 @@ from nextgenface.cli.common import share_cores  # noqa: E402
 
 METHODS = {
     "texture": "multiview_texture",
+    "mesh": "multiview_mesh",
 }
 """Name of a method -> module beside this file."""
 

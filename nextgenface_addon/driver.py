@@ -221,7 +221,6 @@ def unregister() -> None:
     bpy.app.handlers.load_post.remove(on_file_loaded)
     if hasattr(bpy.app.handlers, "exit_pre"):
         bpy.app.handlers.exit_pre.remove(on_exit)
-    session.shut_down()
     session.current().found = []
 
 

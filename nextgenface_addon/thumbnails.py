@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import bpy
 import bpy.utils.previews
 
+RETRY_SECONDS = 10.0
+
 _collection: bpy.utils.previews.ImagePreviewCollection | None = None
 _wanted: list[str] = []
+_missing: dict[str, float] = {}  # pictures that were not there, and when they are looked for again
 _live: dict[str, tuple[int, str]] = {}  # what the live preview shows: its number and its name
 
 
@@ -25,6 +29,7 @@ def unregister() -> None:
         bpy.utils.previews.remove(_collection)
     _collection = None
     _wanted.clear()
+    _missing.clear()
     _live.clear()
 
 
@@ -35,7 +40,7 @@ def icon(path: str) -> int:
     found = _collection.get(path)
     if found is not None:
         return found.icon_id
-    if path and path not in _wanted:
+    if path and path not in _wanted and time.monotonic() >= _missing.get(path, 0.0):
         _wanted.append(path)
         if not bpy.app.timers.is_registered(_load_wanted):
             bpy.app.timers.register(_load_wanted, first_interval=0.01)
@@ -47,7 +52,9 @@ def _load_wanted() -> float | None:
     if _collection is None or not _wanted:
         return None
     path = _wanted.pop(0)
-    if path not in _collection and _is_file(path):
+    if not _is_file(path):
+        _missing[path] = time.monotonic() + RETRY_SECONDS
+    elif path not in _collection:
         _collection.load(path, path, "IMAGE")
         redraw()
     return 0.01 if _wanted else None

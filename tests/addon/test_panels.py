@@ -230,3 +230,23 @@ def test_photos_are_dropped_only_where_the_tab_is_open(addon: Any) -> None:
     assert not handler.poll_drop(context("TEXT_EDITOR", True, "NextGenFace"))
     assert not handler.poll_drop(SimpleNamespace(area=None))
     assert ".jpg" in handler.bl_file_extensions.split(";")
+
+
+def test_thumbnails_are_loaded_outside_of_drawing(addon: Any, results: Path) -> None:
+    from nextgenface_addon import thumbnails
+
+    there, gone = str(results / "photo_0.png"), "/gone/a.png"
+    for path in (there, gone, there):
+        thumbnails.icon(path)
+    assert thumbnails._wanted == [there, gone] and there not in thumbnails._collection
+    assert addon.app.timers.is_registered(thumbnails._load_wanted)
+    while thumbnails._load_wanted() is not None:
+        pass
+    assert there in thumbnails._collection and gone not in thumbnails._collection
+    thumbnails.icon(gone)
+    assert thumbnails._wanted == [], "a picture that is not there is not asked for at each drawing"
+    for number in (1, 2, 2):
+        thumbnails.show_live("job", results / "photo_0.png", number)
+    assert [name for name in thumbnails._collection if "#" in name] == [f"{there}#2"]
+    thumbnails.show_live("job", results / "gone.png", 3)
+    thumbnails.show_live("job", Path("\0"), 4)

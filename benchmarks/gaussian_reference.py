@@ -92,13 +92,14 @@ def run(learned: ViewSet, held_out: View, size: int, seconds: float) -> tuple[fl
             rate = 0.01 * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / STEPS)))
             optimizer = torch.optim.Adam(points.parameters(), lr=rate)
             pull, counted = torch.zeros(len(points)), 0
-    target = make_target(held_out, size, "cpu", cut=False)
+    small = make_target(held_out, size // 2, "cpu", cut=False).over(black)
     turn, tilt = (torch.tensor(angle, requires_grad=True) for angle in angles(held_out.camera))
     aligning = torch.optim.Adam([turn, tilt], lr=0.005)
     for _ in range(ALIGN_STEPS):
         aligning.zero_grad()
-        photometric_loss(draw(points, turn, tilt, focal, size), target.over(black)).backward()
+        photometric_loss(draw(points, turn, tilt, focal / 2, size // 2), small).backward()
         aligning.step()
+    target = make_target(held_out, size, "cpu", cut=False)
     with torch.no_grad():
         error = (draw(points, turn, tilt, focal, size) - target.over(black)).square().mean(-1)
     assert target.mask is not None

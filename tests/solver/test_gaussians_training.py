@@ -12,6 +12,7 @@ import torch
 from nextgenface.errors import Cancelled, ConfigError, NextGenFaceError, PhotoError
 from nextgenface.events import NullListener
 from nextgenface.files import prepare_output
+from nextgenface.geometry.ply import write_ply
 from nextgenface.images import read_image
 from nextgenface.multiview.datasets import nds
 from nextgenface.multiview.datasets.pictures import write_view
@@ -31,16 +32,19 @@ from nextgenface.multiview.gaussians.density import (
     Limits,
     exchange,
     grown,
+    inside_masks,
     make_optimizer,
     reset_opacity,
+    visible_share,
     worth_keeping,
 )
 from nextgenface.multiview.gaussians.evaluation import aligned, outside_share, psnr
-from nextgenface.multiview.gaussians.method import reconstruct
+from nextgenface.multiview.gaussians.method import Sources, prepare, reconstruct
 from nextgenface.multiview.gaussians.options import Options
 from nextgenface.multiview.gaussians.rendering import Pinhole, render
 from nextgenface.multiview.gaussians.splats import Splats
-from nextgenface.multiview.gaussians.start import hull_points, scene_box, surface_points
+from nextgenface.multiview.gaussians.start import head_box, hull_points, scene_box, surface_points
+from nextgenface.multiview.meshes import read_mesh
 from nextgenface.multiview.method import Request, method
 from nextgenface.multiview.options import read_options
 from nextgenface.views import Bounds, Camera, View, ViewSet
@@ -178,6 +182,18 @@ def test_faint_far_and_broken_gaussians_go() -> None:
     assert worth_keeping(splats, limits()).tolist() == [False, False, False, True]
 
 
+def test_masks_and_views_say_what_may_stay() -> None:
+    views = pictures(ANGLES)
+    masks = [(Pinhole.of(v.camera), torch.as_tensor(v.mask)) for v in views if v.mask is not None]
+    places = torch.tensor([[0.0, 0, 0], [0, 40, 0], [70, 0, 0], [400, 0, 0], [0, 0, 900]])
+    assert inside_masks(places, masks).tolist() == [True, True, False, False, False]
+    cut_off = [(masks[0][0], torch.ones(SIZE, SIZE))]
+    assert inside_masks(places, cut_off).tolist() == [True, True, True, True, False]
+    hidden = Splats.joined([ball(), Splats.from_points(torch.zeros(1, 3), torch.ones(1, 3), scale=3.0)])
+    share = visible_share(hidden, [camera for camera, _ in masks])
+    assert share[-1] < 1e-3 < share[:-1].median()
+
+
 def test_opacity_reset_caps_and_forgets() -> None:
     splats = Splats.from_points(torch.zeros(3, 3), torch.rand(3, 3), scale=1.0, opacity=0.9)
     optimizer = stepped(splats)
@@ -220,6 +236,12 @@ def test_the_box_is_guessed_from_cameras_and_masks() -> None:
     one_way = ViewSet((views[4], views[4]))
     with pytest.raises(NextGenFaceError, match="bbox.txt"):
         scene_box(one_way)
+
+
+def test_a_head_is_no_deeper_than_its_face_says() -> None:
+    face = np.array([[-80.0, -100, -60], [80, 100, 70]])
+    box = head_box(Bounds(np.full(3, -220.0), np.full(3, 220.0)), face)
+    assert box.low[2] == 70 - 250 and box.high[2] == 90 and box.size[:2].tolist() == [440, 440]
 
 
 def test_surface_points_are_spread_by_area() -> None:
@@ -271,7 +293,7 @@ def test_the_share_of_opacity_outside_a_box() -> None:
 
 # ---- the method -----------------------------------------------------------------------------------------
 
-SMALL = {"steps": "120", "resolution": "40", "initialPoints": "300", "maxPoints": "500", "densifyEvery": "20"}
+SMALL = {"steps": "90", "resolution": "40", "initialPoints": "300", "maxPoints": "500", "densifyEvery": "20"}
 
 
 @pytest.fixture
@@ -284,7 +306,7 @@ def test_a_data_set_becomes_gaussians(data_set: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     path = method("gaussians")(Request((data_set,), out, held_out=("v4",), options=SMALL), NullListener())
     result = json.loads(path.read_text(encoding="utf-8"))
-    assert result["method"] == "gaussians" and result["config"]["steps"] == 120
+    assert result["method"] == "gaussians" and result["config"]["steps"] == 90
     assert [photo["name"] for photo in result["photos"]] == ["v0", "v1", "v2", "v3", "v4"]
     assert result["metrics"]["heldout_psnr"] > 22
     assert 300 < result["metrics"]["points"] <= 500
@@ -315,12 +337,27 @@ class StopAfter(NullListener):
 def test_a_stopped_run_goes_on_where_it_was(data_set: Path, tmp_path: Path) -> None:
     straight = reconstruct(Request((data_set,), tmp_path / "a", options=SMALL), NullListener())
     with pytest.raises(Cancelled):
-        reconstruct(Request((data_set,), tmp_path / "b", options=SMALL), StopAfter(70))
+        reconstruct(Request((data_set,), tmp_path / "b", options=SMALL), StopAfter(50))
     assert not (tmp_path / "b" / "result.json").exists()
     counter = StopAfter(1000)
     resumed = reconstruct(Request((data_set,), tmp_path / "b", options=SMALL, resume=True), counter)
-    assert counter.steps[0] == 71 and counter.steps[-1] == 120
+    assert counter.steps[0] == 51 and counter.steps[-1] == 90
     assert (resumed.parent / "points.ply").read_bytes() == (straight.parent / "points.ply").read_bytes()
+
+
+def test_points_start_on_a_mesh_that_is_given(data_set: Path, tmp_path: Path) -> None:
+    corners = np.array([[0, 0, 40], [30, 0, 30], [0, 30, 30], [-30, 0, 30], [0, -30, 30.0]])
+    write_ply(tmp_path / "m.ply", corners, np.array([[0, 1, 2], [0, 2, 3], [0, 3, 4], [0, 4, 1]]))
+    mesh = read_mesh(tmp_path / "m.ply")
+    views, options = pictures(ANGLES), read_options(Options, SMALL)
+    sources = Sources(views, (mesh.vertices, mesh.faces), True)
+    training, _ = prepare(sources, views, scene_box(views), options, "cpu")
+    points = training.splats.positions.detach().numpy()
+    flat = np.abs(points[:, 0]) + np.abs(points[:, 1]) - 3 * (40 - points[:, 2])
+    assert len(points) == 300 and (np.abs(flat) < 1e-3).mean() == pytest.approx(0.6)
+    request = Request((data_set,), tmp_path / "out", mesh=tmp_path / "none.obj")
+    with pytest.raises(NextGenFaceError, match=r"none\.obj"):
+        reconstruct(request, NullListener())
 
 
 def test_bad_requests_are_refused_in_words(data_set: Path, tmp_path: Path) -> None:

@@ -32,6 +32,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder of the result (default: ./output)",
     )
     parser.add_argument(
+        "--mesh",
+        type=Path,
+        metavar="PATH",
+        help="a mesh file or results folder in the cameras' space whose surface the Gaussians start on",
+    )
+    parser.add_argument(
         "--heldOut",
         nargs="*",
         default=[],
@@ -61,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
     request = Request(
         inputs=tuple(path.expanduser() for path in options.input),
         output=options.output.expanduser(),
+        mesh=options.mesh.expanduser() if options.mesh else None,
         held_out=tuple(options.heldOut),
         options=typed_options(Options, options),
         resume=options.resume,

@@ -25,6 +25,7 @@ from ...session import compute_threads
 from ...views import Bounds, Camera, View, ViewSet
 from .. import checkpoint as checkpoints
 from ..datasets import DataSetError, detect, read_views, with_person_masks
+from ..meshes import read_mesh
 from ..method import Request, Result, write_result
 from ..options import as_json, read_options
 from . import evaluation, files
@@ -155,6 +156,11 @@ def _sources(
     marks = {**as_json(options), "held_out": request.held_out}
     kind = _kind(request.inputs)
     if kind == "photos":
+        if request.mesh is not None:
+            raise NextGenFaceError(
+                "A mesh cannot go with photos whose cameras are not known; they start on the face that is "
+                "fitted to them. Leave the mesh out, or give pictures with cameras."
+            )
         paths = [photo for item in request.inputs for photo in list_photos(item)]
         mark = checkpoints.fingerprint(marks, [load_photo(path).srgb8() for path in paths])
         stored = checkpoints.load(output, NAME, mark) if request.resume else None
@@ -173,8 +179,14 @@ def _sources(
     surface = None
     if kind == "fitted":
         surface = _fitted_surface(request.inputs[0])
-        # The box of a fitted face leaves out what this method is for.
-        views = ViewSet(tuple(with_person_masks(views)[0]))
+        views = ViewSet(views.views)  # the box of a fitted face leaves out what this method is for
+    if request.mesh is not None:
+        mesh = read_mesh(request.mesh)
+        surface = (mesh.vertices, mesh.faces)
+    found, masked = with_person_masks(views)
+    views = ViewSet(tuple(found), views.bounds)
+    if masked:
+        listener.warning(f"{len(masked)} view(s) have no mask; the person in the picture was masked instead.")
     numbers = [n for view in views for n in (view.image, view.camera.K, view.camera.R, view.camera.t)]
     mark = checkpoints.fingerprint(marks, numbers)
     stored = checkpoints.load(output, NAME, mark) if request.resume else None

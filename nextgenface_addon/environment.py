@@ -22,7 +22,7 @@ from .solver_python import environment_python, package_root, solver_folder
 from .user_folders import user_folder
 
 STAMP = "nextgenface-stamp.json"
-DISK_GB = {"cpu": 2.0, "cuda": 6.5}
+DISK_GB = {"cpu": 2.4, "cuda": 6.5}
 DOWNLOAD_GB = {"cpu": 0.6, "cuda": 3.2}
 
 State = Literal["missing", "ready", "outdated", "broken"]

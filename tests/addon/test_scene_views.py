@@ -64,9 +64,8 @@ def test_what_is_written_projects_where_blender_sees_it(bpy: Any, scene: Any, tm
         for vertex, point in zip(cube.data.vertices, vertices, strict=True):
             seen = world_to_camera_view(scene, camera, cube.matrix_world @ vertex.co)
             projected = K @ (R @ point + t)
-            np.testing.assert_allclose(
-                projected[:2] / projected[2], (seen.x * WIDTH, (1 - seen.y) * HEIGHT), atol=2e-3
-            )
+            pixel = (seen.x * WIDTH, (1 - seen.y) * HEIGHT)
+            np.testing.assert_allclose(projected[:2] / projected[2], pixel, atol=2e-3)
     a, b, c = (vertices[[face[k][0] for face in faces]] for k in range(3))
     outward = (np.cross(b - a, c - a) * (a - vertices.mean(0))).sum(1)
     assert (outward > 0).all()

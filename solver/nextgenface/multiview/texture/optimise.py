@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,14 @@ RANGE = 2.0
 REGULARISER = (8.0, 2.0, 1.0, 0.0)
 """Weights of the mean squares of the levels, from the finest; coarser ones are free."""
 
-LOWER = 0.3
-"""Quantile that the specular-robust mode seeks: highlights lift a texel in a part of the views only."""
+DETAIL = 0.02
+"""Detail of a texel, in code values 0..1, that is taken for noise. Larger detail is hardly pulled at all:
+the plain square of the reference, strong enough for noise, washed edges out (7 dB on a pattern of dots)."""
+
+HIGHLIGHT = 0.06
+"""Excess of a pixel over its texel's average, in code values, at which it begins to look like a highlight."""
+
+HIGHLIGHT_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,20 @@ class Pixels:
             tuple(view.valid.shape for view in views),  # type: ignore[misc]
         )
 
+    def without_highlights(self, size: int) -> Pixels:
+        """The same with little weight on pixels that are brighter than other views of the same place.
+
+        A robust average on a texture of `size`: highlights move from view to view, and only ever add light.
+        """
+        texels, shares = bilinear(self.uv, size)
+        weight = self.weight
+        for _ in range(HIGHLIGHT_ROUNDS):
+            average, _ = splat(self.uv, self.colour, weight, size)
+            expected = np.einsum("nk,nkc->nc", shares, average.reshape(-1, 3)[texels])
+            excess = (self.colour - expected).mean(1).clip(0)
+            weight = self.weight / (1 + (excess / HIGHLIGHT) ** 2)
+        return replace(self, weight=(weight / weight.mean()).astype(np.float32))
+
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Numbers of the pixels that are each other's right or lower neighbours in one view."""
         one, other = [], []
@@ -91,6 +111,8 @@ class TextureProblem:
     def __init__(
         self, pixels: Pixels, sizes: list[int], options: TextureOptions, device: str = "cpu"
     ) -> None:
+        if options.specularRobust:
+            pixels = pixels.without_highlights(sizes[min(1, len(sizes) - 1)])
         self.pixels, self.options, self.device = pixels, options, device
         # The coarsest level starts as the average, with every hole filled; the unknowns correct it.
         self.base, self.base_weight = splat(pixels.uv, pixels.colour, pixels.weight, sizes[0])
@@ -134,13 +156,10 @@ class TextureProblem:
         seen = self.pyramid.seen(self.values)
         error = seen - self.target
         share = (self.weight / (3 * self.weight.sum()))[:, None]
-        total = options.lambda_Reg_Tex * RANGE**2 * (self._pull * self.values.square()).sum()
+        detail = DETAIL**2 * torch.log1p(self.values.square() / DETAIL**2)
+        total = options.lambda_Reg_Tex * RANGE**2 * (self._pull * detail).sum()
         if options.lambda_L1 > 0:
-            size = error.abs()
-            if options.specularRobust:
-                # the pinball loss: a photo brighter than the texture pulls less than a darker one
-                size = 2 * torch.where(error < 0, LOWER * size, (1 - LOWER) * size)
-            total = total + options.lambda_L1 * RANGE * (share * size).sum()
+            total = total + options.lambda_L1 * RANGE * (share * error.abs()).sum()
         if options.lambda_L2 > 0:
             total = total + options.lambda_L2 * RANGE**2 * (share * error.square()).sum()
         if self._pairs is not None:

@@ -26,7 +26,7 @@ class TextureOptions:
     lambda_SSIM: float = option(0.0, "weight of 1 - SSIM", low=0)
     lambda_VGG: float = option(0.0, "weight of VGG content and style; needs vggWeights", low=0)
     lambda_Reg_Tex: float = option(
-        50.0, "pull of the fine levels of the pyramid towards zero; NeuralTexGen: 0.1", low=0
+        30.0, "pull of the fine levels of the pyramid towards zero; NeuralTexGen: 0.1", low=0
     )
     vggWeights: str = option("", "file with the weights of VGG16 (.pth of torchvision, or .npz)")
     levels: int = option(4, "levels of the pyramid; more are added where pictures are coarse", low=1, high=9)

@@ -137,7 +137,7 @@ def uv_view(surface: Surface, view: View, *, power: float = 2.0) -> UvView:
     covered = fragments.coverage().to(device)
     trusted = covered * (1 - _spread(_jumps(picture(depth), covered)))
     if view.mask is not None:
-        outside = torch.as_tensor(view.mask, device=device) < 0.95
+        outside = torch.tensor(view.mask, device=device) < 0.95
         trusted = trusted * (1 - _spread(outside.float()))
     facing = picture(cosine.clamp(min=0))
     weight = trusted * facing**power * (facing > GRAZING)

@@ -59,7 +59,7 @@ def make_head(config: Config, seed: int) -> Head:
     fields = _fields(vertices, seed)
     level = (mean_level.mean(-1) + LEVEL_CHANGE * fields[0]).clamp(0.08, 0.9)
     roughness = (morphable.roughness + ROUGHNESS_CHANGE * fields[1]).clamp(0.25, 0.8)
-    light = _windows()
+    light = _lamps()
     turn = np.diag([1.0, -1, -1]) @ Rotation.from_euler("yx", [10, -4], degrees=True).as_matrix()
     away = np.array([0.0, 0.0, 700.0])
     K = np.array([[2.4 * size, 0, size / 2], [0, 2.4 * size, size / 2], [0, 0, 1.0]])
@@ -116,13 +116,12 @@ def _fields(vertices: NDArray[np.float32], seed: int) -> Tensor:
     return torch.tensor(fields, dtype=torch.float32)
 
 
-def _windows() -> Tensor:
-    """A dim room with two windows, one beside the camera and one at the side: lobes (D, 3)."""
+def _lamps() -> Tensor:
+    """A dim room with lamps around the camera, each as small as the lobes of the light allow: (D, 3)."""
     centres = lobe_centres()
-    light = torch.full((LOBE_COUNT,), 0.25)
-    for towards, strength in (((0.45, 0.4, 0.8), 4.0), ((-0.8, 0.3, 0.5), 2.5)):
-        direction = torch.nn.functional.normalize(torch.tensor(towards), dim=0)
-        light = light + strength * torch.exp(14 * (centres @ direction - 1))
+    light = torch.full((LOBE_COUNT,), 0.2)
+    for towards in ((0.4, 0.5, 0.8), (-0.75, 0.35, 0.55), (0.85, -0.1, 0.4), (-0.3, -0.4, 0.85)):
+        light[(centres @ torch.nn.functional.normalize(torch.tensor(towards), dim=0)).argmax()] += 9.0
     return light[:, None].expand(-1, 3).contiguous()
 
 

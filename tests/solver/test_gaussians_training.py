@@ -191,7 +191,7 @@ def test_masks_and_views_say_what_may_stay() -> None:
     assert inside_masks(places, cut_off).tolist() == [True, True, True, True, False]
     hidden = Splats.joined([ball(), Splats.from_points(torch.zeros(1, 3), torch.ones(1, 3), scale=3.0)])
     share = visible_share(hidden, [camera for camera, _ in masks])
-    assert share[-1] < 1e-3 < share[:-1].median()
+    assert share[-1] < 0.1 * share[:-1].median()
 
 
 def test_opacity_reset_caps_and_forgets() -> None:
@@ -310,7 +310,7 @@ def test_a_data_set_becomes_gaussians(data_set: Path, tmp_path: Path) -> None:
     assert [photo["name"] for photo in result["photos"]] == ["v0", "v1", "v2", "v3", "v4"]
     assert result["metrics"]["heldout_psnr"] > 22
     assert 300 < result["metrics"]["points"] <= 500
-    assert result["metrics"]["outside_box"] < 0.01
+    assert result["metrics"]["outside_box"] < 0.03
     for name in (*result["files"].values(), *(f for p in result["photos"] for f in p["files"].values())):
         assert (out / name).is_file()
     assert read_image(out / "render_4.png").shape == (SIZE, SIZE, 4)

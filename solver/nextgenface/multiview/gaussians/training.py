@@ -161,6 +161,7 @@ class Training:
         tensors |= {"pull/total": self.pull.total, "pull/seen": self.pull.seen, "latest": self.latest}
         arrays = {name: value.detach().cpu().numpy().copy() for name, value in tensors.items()}
         arrays["random"] = self.random.get_state().numpy()
+        arrays["next_look"] = np.array(self._next_look)
         arrays |= checkpoints.optimiser_arrays(self.optimizer, "adam")
         if self.camera_optimizer is not None:
             arrays |= checkpoints.optimiser_arrays(self.camera_optimizer, "cameras")
@@ -179,11 +180,10 @@ class Training:
         self.pull.total, self.pull.seen = stored["pull/total"], stored["pull/seen"]
         self.latest = stored["latest"].cpu()
         self.random.set_state(torch.from_numpy(arrays["random"]))
+        self._next_look = float(arrays["next_look"])
         self.done = checkpoint.step
         for _ in range(self.done):
             next(self.order)
-        while self._next_look <= self.done:
-            self._next_look += LOOK_EVERY * self.options.steps
 
     # ---- one step -------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from nextgenface.cli.common import share_cores  # noqa: E402
 METHODS = {
     "texture": "multiview_texture",
     "mesh": "multiview_mesh",
+    "gaussians": "multiview_gaussians",
 }
 """Name of a method -> module beside this file."""
 

@@ -33,6 +33,7 @@ bench: setup  ## accuracy on synthetic heads in DATA, the speed of one step, and
 		--subjects $(HARD_LIGHT) --write docs/rendering.md
 	.venv/solver/bin/python benchmarks/batch.py
 	.venv/solver/bin/python benchmarks/multiview.py --method texture --data $(DATA)/multiview_00 --out $(OUT)/bench --perturbed
+	.venv/solver/bin/python benchmarks/multiview.py --method gaussians --data $(DATA)/multiview_00 --out $(OUT)/bench
 
 extension: setup  ## the zip that Blender installs, in out/; STORE=1: without the installer
 	@$(PYTHON) tools/extension.py $(OUT) $(if $(STORE),--store)

@@ -138,17 +138,12 @@ class PhotoSet:
         camera = pose.camera_space(self.vertices(k))
         colour, level = w.colour(self.z_albedo), self.level()
         environment = p.environment if light is None else light
-        shading = shade_vertices(camera, w.faces, environment, colour, w.roughness, p.transfer)
-        return draw_vertices(
-            camera,
-            w.faces,
-            pose.screen(camera),
-            (target.height, target.width),
-            shading,
-            colour,
-            level,
-            w.roughness,
+        screen, size = pose.screen(camera), (target.height, target.width)
+        fragments = rasterize(screen, camera[:, 2], w.faces, *size)
+        shading = shade_vertices(
+            camera, w.faces, environment, colour, w.roughness, p.transfer, needed=fragments.corners
         )
+        return draw_vertices(camera, w.faces, screen, size, shading, colour, level, w.roughness, fragments)
 
     def seen(self, k: int, target: Target) -> tuple[Fragments, Tensor]:
         """Covered pixels of photo k and their radiance (N, 3), by the engine that the options ask for."""

@@ -9,7 +9,7 @@ Interreflection is one bounce against the surface's own colour.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -86,6 +86,15 @@ class Transfer:
     lobes: Tensor
     solid_angle: float
     highlights: bool = True
+
+    def at(self, vertices: Tensor, count: int) -> Transfer:
+        """The transfer of `vertices` alone, out of `count`: a small picture shows few of a fine mesh."""
+        wanted = torch.zeros(count, dtype=torch.bool, device=vertices.device)
+        wanted[vertices.reshape(-1)] = True
+        rows = torch.nonzero(wanted[self.used])[:, 0]
+        if 10 * len(rows) > 9 * len(self.used):
+            return self  # copying the rows would cost more than it saves
+        return replace(self, used=self.used[rows], visible=self.visible[rows], openness=self.openness[rows])
 
 
 @torch.no_grad()
@@ -206,8 +215,9 @@ def shade_vertices(
     roughness: Tensor,
     transfer: Transfer,
     normals: Tensor | None = None,
+    needed: Tensor | None = None,
 ) -> Shading:
-    """Light arriving at the vertices.
+    """Light arriving at the vertices; with `needed` (any vertex numbers) only at those, zero elsewhere.
 
     `camera_vertices` (V, 3) mm, `environment` (D, 3), `colour` (V, 3) base colour for the bounce,
     `roughness` (V,). Differentiable with respect to all of them; `transfer` is held fixed.
@@ -215,6 +225,8 @@ def shade_vertices(
     axes = torch.tensor(CAMERA_TO_LIGHT).to(camera_vertices)
     in_light = camera_vertices * axes
     normal = vertex_normals(in_light, faces) if normals is None else normals
+    if needed is not None:
+        transfer = transfer.at(needed, len(camera_vertices))
     used = transfer.used
     n = normal[used]
     view = tf.normalize(-in_light[used], dim=1)
@@ -261,12 +273,15 @@ def draw_vertices(
     colour: Tensor,
     level: Tensor,
     roughness: Tensor,
+    fragments: Fragments | None = None,
 ) -> Drawing:
     """Draw a mesh whose reflectance sits at the vertices.
 
-    `size` (height, width), `colour` (V, 3), `level` (V,), `roughness` (V,).
+    `size` (height, width), `colour` (V, 3), `level` (V,), `roughness` (V,). `fragments`: of this very mesh
+    and size, where they are known already.
     """
-    fragments = rasterize(screen, camera_vertices[:, 2], faces, *size)
+    if fragments is None:
+        fragments = rasterize(screen, camera_vertices[:, 2], faces, *size)
     under, gloss = shading.layers(level, roughness)
     values = fragments.interpolate(torch.cat([under, gloss, colour], 1))
     diffuse, specular, base = values[:, :3], values[:, 3:6], values[:, 6:]

@@ -60,11 +60,14 @@ def solved(maps: list[UvView], options: TextureOptions, gain: np.ndarray | None 
     return problem
 
 
-def picture_of(problem: TextureProblem, surface: Surface | None) -> np.ndarray:
+def stack_of(problem: TextureProblem) -> Stack:
     starts, values = problem.pyramid.starts, problem.snapshot()
     parts = [values[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
-    stack = Stack(problem.base, problem.base_weight, problem.pyramid.levels, parts)
-    return assembled(stack, SIZE, surface, 4)[0]
+    return Stack(problem.base, problem.base_weight, problem.pyramid.levels, parts)
+
+
+def picture_of(problem: TextureProblem, surface: Surface | None) -> np.ndarray:
+    return assembled(stack_of(problem), SIZE, surface, 4)[0]
 
 
 def test_a_pixel_s_uv_is_that_of_the_point_it_shows(views: ViewSet, surface: Surface) -> None:
@@ -236,13 +239,7 @@ def test_unseen_parts_are_filled_and_seams_dilated(
 ) -> None:
     front = maps[:1]
     problem = solved(front, TextureOptions(tex_dim=SIZE, niter=2, niter_decay=0))
-    starts, values = problem.pyramid.starts, problem.snapshot()
-    stack = Stack(
-        problem.base,
-        problem.base_weight,
-        problem.pyramid.levels,
-        [values[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)],
-    )
+    stack = stack_of(problem)
     picture, sure = assembled(stack, SIZE, surface, 5)
     monkeypatch.setattr(assemble, "BAND", 24)  # bands leave no trace
     again, sure_again = assembled(stack, SIZE, surface, 5)
@@ -259,6 +256,15 @@ def test_unseen_parts_are_filled_and_seams_dilated(
     edge = np.flatnonzero(on[SIZE // 2])[0]
     for beyond in (1, 4):
         assert np.array_equal(picture[SIZE // 2, edge - beyond], picture[SIZE // 2, edge])
+
+
+def test_whole_rows_agree_with_single_lookups(maps: list[UvView]) -> None:
+    stack = stack_of(solved(maps[:3], TextureOptions(tex_dim=SIZE, niter=1, niter_decay=0)))
+    row, column = np.mgrid[37:61, :SIZE]
+    uv = np.stack([(column + 0.5) / SIZE, 1 - (row + 0.5) / SIZE], -1).reshape(-1, 2)
+    colours, sure = stack.rows(37, 61, SIZE)
+    np.testing.assert_allclose(colours.reshape(-1, 3), stack.colours(uv), atol=1e-5)
+    np.testing.assert_allclose(sure.ravel(), stack.confidence(uv), atol=1e-5)
 
 
 def test_values_spread_over_the_surface() -> None:

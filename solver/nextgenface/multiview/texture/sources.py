@@ -19,8 +19,8 @@ from ..method import Request
 from .options import TextureOptions
 from .uvmaps import Surface, footprint, outside_share, overlap, uv_view
 
-BYTES_PER_PIXEL = 600
-"""Memory of one pixel in the sparse matrices while they are built (measured: 520 with four levels)."""
+BYTES_PER_PIXEL = 1200
+"""Memory of one pixel in pictures and sparse matrices while they are built (measured: 1100, four levels)."""
 
 BYTES_PER_TEXEL = 8
 """Memory of one texel of the finished picture while it is put together."""
@@ -138,6 +138,9 @@ def _masked(views: ViewSet, options: TextureOptions, listener: Listener) -> View
     done, made = with_person_masks(views)
     if made:
         listener.warning(f"masks found by person segmentation for {', '.join(made)}")
+    lost = [view.name for view in done if view.mask is None]
+    if lost:
+        listener.warning(f"no mask, so the whole picture counts where the mesh is: {', '.join(lost)}")
     return ViewSet(tuple(done), views.bounds)
 
 

@@ -26,7 +26,10 @@ def person_mask(srgb8: NDArray[np.uint8]) -> NDArray[np.float32] | None:
 
         solution = mediapipe.solutions.selfie_segmentation
     except (ImportError, AttributeError):
-        log.info("this mediapipe has no segmentation inside; the silhouette of the head is not used")
+        log.warning(
+            "this mediapipe has no segmentation of people inside, so the head's silhouette is not used; the "
+            "one for Python 3.11 and 3.12 has it"
+        )
         return None
     with quiet(), solution.SelfieSegmentation(model_selection=0) as network:
         found = network.process(np.ascontiguousarray(srgb8)).segmentation_mask

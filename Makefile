@@ -24,8 +24,9 @@ demo: setup  ## a public-domain portrait becomes out/demo/demo.blend and a pictu
 test: setup  ## style, types, and all tests
 	@$(PYTHON) tools/run_tests.py
 
-bench: setup  ## accuracy on synthetic heads in DATA, the speed of one step, and of a batch
+bench: setup  ## accuracy on synthetic heads in DATA, what more photos bring, the speed of one step, and of a batch
 	.venv/solver/bin/python benchmarks/accuracy.py --data $(DATA) --out $(OUT)/bench
+	.venv/solver/bin/python benchmarks/photos.py --data $(DATA) --out $(OUT)/photos
 	.venv/solver/bin/python benchmarks/speed.py
 	.venv/solver/bin/python benchmarks/facemodels.py --work $(OUT)/bench/models
 	.venv/solver/bin/python benchmarks/gloss.py

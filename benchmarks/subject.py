@@ -74,18 +74,26 @@ def solve(photo: Path, folder: Path, settings: Sequence[str], *, reuse: bool) ->
     `reuse` takes the results that are there, if they are complete and were made with the same settings.
     Raises NextGenFaceError when the run fails.
     """
+    copy = folder / "photo.png"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(photo, copy)
+    return run_solver(copy, folder, settings, reuse=reuse)
+
+
+def run_solver(
+    source: Path, folder: Path, settings: Sequence[str], *, reuse: bool, options: Sequence[str] = ()
+) -> Solve:
+    """Run `nextgenface-reconstruct` on a photo or folder in its own process; results in `folder`/its name."""
     folder.mkdir(parents=True, exist_ok=True)
-    results, record = folder / "photo", folder / "run.json"
+    results, record = folder / source.stem, folder / "run.json"
     if reuse and record.is_file() and (results / "result.json").is_file():
         cost = json.loads(record.read_text("utf-8"))
         if cost["settings"] == list(settings):
             return Solve(results, cost["seconds"], cost["peak_mb"])
     record.unlink(missing_ok=True)
     shutil.rmtree(results, ignore_errors=True)
-    copy = folder / "photo.png"
-    shutil.copyfile(photo, copy)
-    command = [sys.executable, "-m", "nextgenface.cli.reconstruct", "--quiet"]
-    command += ["--input", str(copy), "--output", str(folder)]
+    command = [sys.executable, "-m", "nextgenface.cli.reconstruct", "--quiet", *options]
+    command += ["--input", str(source), "--output", str(folder)]
     for setting in settings:
         command += ["--set", setting]
     search = os.pathsep.join(filter(None, (str(ROOT / "solver"), os.environ.get("PYTHONPATH"))))
@@ -101,7 +109,7 @@ def solve(photo: Path, folder: Path, settings: Sequence[str], *, reuse: bool) ->
         raise
     seconds = time.monotonic() - started
     if process.returncode != 0:
-        raise NextGenFaceError(f"The solver ended with exit code {process.returncode} on {photo}.")
+        raise NextGenFaceError(f"The solver ended with exit code {process.returncode} on {source}.")
     if peak is None:
         stages = json.loads((results / "result.json").read_text("utf-8"))["stages"]
         peak = max(float(stage["peak_mb"]) for stage in stages.values())

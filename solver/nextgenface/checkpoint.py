@@ -48,7 +48,7 @@ _TEXTURE_KEYS = {
     "vEnhancedSpecular": "specular",
     "vEnhancedRoughness": "roughness",
 }
-_EXTRA_FIELDS = ("environment", "principal", "gloss", "displacement", "confidence")
+_EXTRA_FIELDS = ("environment", "principal", "gloss", "displacement", "trust", "confidence")
 
 
 @dataclass(frozen=True)

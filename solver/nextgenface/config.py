@@ -111,6 +111,12 @@ class Config:
     weightShapeReg = Option(0.001, "Pull of the shape towards the mean face.", low=0)
     weightExpressionReg = Option(0.001, "Pull of the expression towards neutral.", low=0)
     weightAlbedoReg = Option(0.001, "Pull of the statistical albedo towards the mean.", low=0)
+    outlierPhotos = Option(
+        "report",
+        "What happens to photos that do not fit the others of a shared identity: report, or leaveOut "
+        "(no say in shape and maps).",
+        choices=("report", "leaveOut"),
+    )
 
     weightDiffuseSymmetryReg = Option(300.0, "Left-right symmetry of the diffuse map.", low=0)
     weightDiffuseConsistencyReg = Option(100.0, "Closeness of the diffuse map to stage 2.", low=0)

@@ -46,7 +46,8 @@ class Photo:
 
     `alpha` (H, W) float32 0..1 where the file has transparency; colours are not premultiplied.
     `focal_px`: focal length in pixels of this picture from EXIF, None if unknown; `focal_note` says
-    where it comes from or why there is none.
+    where it comes from or why there is none. `lens`: what EXIF calls camera, lens and zoom, with the size of
+    the picture; photos with the same one have the same angle of view. None where EXIF does not tell.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class Photo:
     focal_px: float | None
     focal_note: str
     _codes: NDArray[np.uint8] | None = field(default=None, repr=False)
+    lens: str | None = None
 
     @property
     def width(self) -> int:
@@ -182,7 +184,8 @@ def _decode(path: Path, data: bytes) -> Photo:
             codes, alpha = _from_8bit(ImageOps.exif_transpose(picture), profile, path)
             linear = colour.decode_table(256)[codes]
     focal, note = focal_from_exif(details, linear.shape[1], linear.shape[0])
-    return Photo(path, path.stem, linear, alpha, focal, note, codes)
+    lens = lens_from_exif(details, linear.shape[1], linear.shape[0])
+    return Photo(path, path.stem, linear, alpha, focal, note, codes, lens)
 
 
 def _from_8bit(
@@ -260,6 +263,17 @@ def focal_from_exif(tags: dict[int, Any], width: int, height: int) -> tuple[floa
         if 0.4 * long_side < focal < 30 * long_side:
             return focal, f"EXIF, {length:g} mm and the resolution of the sensor"
     return None, "EXIF does not tell the angle of view"
+
+
+def lens_from_exif(tags: dict[int, Any], width: int, height: int) -> str | None:
+    """A name for camera, lens, zoom and size of the picture: equal names mean equal angles of view."""
+    length = _number(tags, ExifTags.Base.FocalLength)
+    camera = [str(tags.get(tag) or "").strip(" \0") for tag in (ExifTags.Base.Make, ExifTags.Base.Model)]
+    if not length or not any(camera):
+        return None
+    lens = str(tags.get(ExifTags.Base.LensModel) or "").strip(" \0")
+    size = f"{max(width, height)} x {min(width, height)}"
+    return ", ".join([*camera, lens, f"{length:g} mm", size])
 
 
 def _number(tags: dict[int, Any], tag: int) -> float:

@@ -34,7 +34,9 @@ class PhotoData:
     mark_vertices: Tensor
     mark_scale: float
     outside: Tensor | None = None  # (1, 1, H, W) pixels to the person, 0 inside; None = not known
+    signed: Tensor | None = None  # (1, 3, H, W) signed distance to the person and slopes (`contours`)
     transfer: Transfer | None = None
+    trust: float = 1.0  # say in what the photos share, 0 for a photo that is left out
 
 
 def distance_outside(view: FaceView, device: torch.device) -> Tensor | None:

@@ -22,13 +22,13 @@ from ..geometry.rotations import matrix_to_euler
 from ..rendering.light import lobes_to_sh
 from ..views import FaceView
 from .loop import Outcome, run_steps
-from .photoset import DEFAULT_WEIGHT, LEVELS, PHOTO_SIGMA, PhotoSet
+from .photoset import DEFAULT_WEIGHT, EFFECTIVE_PIXELS, LEVELS, PHOTO_SIGMA, PhotoSet
 from .pose import DEPTH_SIGMA, EXPRESSION_SD, LANDMARK_SIGMA
 from .reflectance import SkinColour
+from .several import fit_several
 from .state import FaceState, StageReport
 from .targets import Target, encode
 
-EFFECTIVE_PIXELS = 1e4  # independent pixels a full face is worth
 BORDER_SIGMA = 0.04  # of the inter-ocular distance: how far the face may reach beyond the person's outline
 BORDER_POINTS = 300.0  # independent points the outline is worth
 LIGHT_EVERY = 12
@@ -137,7 +137,7 @@ class PhotometricProblem(PhotoSet):
         w = self.white
         new = {
             k: getattr(state, k).clone()
-            for k in ("shape", "albedo", "expression", "rotation", "translation", "environment")
+            for k in ("shape", "albedo", "expression", "rotation", "translation", "focals", "environment")
         }
         identity = state.identity_of(self.photos[0].index)
         new["shape"][identity] = self.z_shape * w.shape_sd
@@ -151,7 +151,12 @@ class PhotometricProblem(PhotoSet):
             new["expression"][p.index] = self.z_expression[k] * w.expression_sd
             new["rotation"][p.index] = matrix_to_euler(pose.rotation)
             new["translation"][p.index] = pose.translation
+            new["focals"][p.index] = p.focal
             new["environment"][p.index] = p.environment
+        if len(self.photos) > 1:
+            new["trust"] = torch.ones(state.photo_count).to(new["albedo"])
+            for p in self.photos:
+                new["trust"][p.index] = p.trust
         return replace(state, **new, sh=lobes_to_sh(new["environment"], math.isqrt(state.sh.shape[1])))
 
 
@@ -176,16 +181,20 @@ def fit_photometric(
     begun = time.monotonic()
     losses: list[float] = []
     steps, cap, converged = 0, 0, True
+    notes: list[str] = []
     for members in groups(state):
         problem = PhotometricProblem(model, views, state, members, config)
-        outcome = _fit_group(problem, config, listener, cap, config.iterStep2 * len(groups(state)))
+        total = config.iterStep2 * len(groups(state))
+        outcome = fit_several(problem, listener, cap, total, notes) if len(members) > 1 else None
+        if outcome is None:
+            outcome = _fit_group(problem, config, listener, cap, total)
         problem.restore(outcome.best)
         state = problem.write_to(state)
         losses += outcome.losses
         steps, cap = steps + len(outcome.losses), cap + config.iterStep2
         converged &= outcome.converged
     return replace(state, stage=2), StageReport(
-        "photometric", steps, cap, converged, time.monotonic() - begun, losses
+        "photometric", steps, cap, converged, time.monotonic() - begun, losses, notes
     )
 
 

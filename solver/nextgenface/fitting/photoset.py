@@ -41,6 +41,7 @@ from .traced import traced_photos
 from .whitened import WhitenedModel, whiten
 
 PHOTO_SIGMA = 0.06  # of the code value: model error, not sensor noise
+EFFECTIVE_PIXELS = 1e4  # independent pixels a full face is worth, for geometry
 REFLECTANCE_PIXELS = (
     1500.0  # independent pixels for skin colour: shading errors are broad and would turn into skin
 )
@@ -107,6 +108,7 @@ class PhotoSet:
             torch.as_tensor(home[kept], device=device),
             max(float(((marks.max(0) - marks.min(0)) ** 2).sum() ** 0.5) * 0.36, 1.0),
             distance_outside(view, device),
+            trust=1.0 if state.trust is None else float(state.trust[i]),
         )
 
     # ---- parts of the picture -------------------------------------------------------------------------
@@ -212,7 +214,9 @@ class PhotoSet:
         part = drawing.fragments.subset(pick)
         encoded = target.encoded[part.pixel]
         weight = self.pixel_weights(k, target, part, encode(drawing.radiance[pick]) - encoded)
-        strength = REFLECTANCE_PIXELS / (3 * weight.sum().clamp(min=1.0)) / PHOTO_SIGMA**2
+        strength = (
+            self.photos[k].trust * REFLECTANCE_PIXELS / (3 * weight.sum().clamp(min=1.0)) / PHOTO_SIGMA**2
+        )
         count = len(self.z_albedo)
         corner_basis = w.diffuse.view(count, -1, 3)[:, part.corners.view(-1)].view(count, -1, 3, 3)
         return ReflectanceSamples(

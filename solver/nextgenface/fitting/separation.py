@@ -30,8 +30,8 @@ class Band:
     cast: float
     noise: float
 
-    def gain(self) -> Tensor:
-        """The 3x3 Wiener gain of this band."""
+    def gain(self, shading: float = 1.0) -> Tensor:
+        """The 3x3 Wiener gain of this band; `shading` < 1 where photos have averaged its errors down."""
         pigment = torch.tensor(_PIGMENTS)
         shade = torch.tensor(_SHADE)
         skin = self.melanin**2 * torch.outer(pigment[0], pigment[0])
@@ -39,7 +39,7 @@ class Band:
         other = self.grey**2 * torch.outer(shade[0], shade[0]) + self.cast**2 * torch.outer(
             shade[1], shade[1]
         )
-        other = other + self.noise**2 * torch.eye(3)
+        other = shading * (other + self.noise**2 * torch.eye(3))
         return skin @ torch.linalg.inv(skin + other)
 
 

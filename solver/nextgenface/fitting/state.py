@@ -45,6 +45,7 @@ class FaceState:
     diffuse: Tensor | None = None  # (m, T, T, 3) linear Rec.709 base colour
     specular: Tensor | None = None  # (m, T, T, 3) Principled specular level
     roughness: Tensor | None = None  # (m, T, T, 1) Principled roughness
+    trust: Tensor | None = None  # (n,) say of each photo in what they share, 0 = left out as an outlier
     confidence: Tensor | None = None  # (m, T, T), 1 = seen well, 0 = completed
 
     @property

@@ -31,11 +31,12 @@ from ..rendering.light import lobes_to_sh
 from ..rendering.raster import Fragments, rasterize
 from ..views import FaceView
 from .loop import run_steps
+from .matching import RESOLUTION, SCALES, Matches, find_matches, match_loss
 from .photometric import PhotometricProblem, groups
-from .photoset import AGREEMENT_SCALE, ROBUST_SCALE
+from .photoset import EFFECTIVE_PIXELS, ROBUST_SCALE
 from .raytraced_finish import finish
 from .relief import Relief, lid_clearance
-from .separation import blur, skin_part
+from .skinmap import skin_map
 from .state import FaceState, StageReport
 from .targets import Target, encode
 from .texels import Texels
@@ -44,8 +45,7 @@ from .traced import traced_photos
 RELIEF_SHARE = 0.16  # of iterStep3
 RELIEF_RATE = 0.15  # mm per step, before smoothing
 RELIEF_WEIGHT = 0.02  # prior against the mean squared code-value error in photo sigmas
-MIRROR_TRUST = 0.7
-HAIR_REACH = 3.0  # mm over which texels must agree with the fit to be taken for skin
+MATCH_WEIGHT = 2 / EFFECTIVE_PIXELS  # of matches between photos, beside the mean squared error of pixels
 RATES = {"diffuse": 0.01, "specular": 0.01, "roughness": 0.01}  # log units, level, roughness
 COARSE = 8  # gloss is refined on a grid this much coarser: one photo shows highlights, not pores
 SYMMETRY_SCALE = 10.0  # per squared difference between a texel's change and its mirror image's
@@ -164,6 +164,9 @@ class TextureProblem:
             value.requires_grad_(False)
         optimiser = torch.optim.Adam([self.relief.raw], lr=RELIEF_RATE)
         level = len(p.photos[0].targets) - 1
+        matches: list[Matches] = []
+        if len(p.photos) > 1:
+            matches = find_matches(p, Texels(p.model, RESOLUTION, self.relief.raw.device), SCALES[-1])
 
         def step(i: int) -> float:
             coarse = level - 1 if i < 0.6 * cap else level
@@ -173,7 +176,12 @@ class TextureProblem:
                 offsets = self.clearance + self.relief.displacement()
                 loss = RELIEF_WEIGHT * self.relief.prior()
                 for k, photo in enumerate(p.photos):
-                    loss = loss + self._photo_error(k, photo.targets[coarse], offsets)
+                    if photo.trust > 0:
+                        loss = loss + self._photo_error(k, photo.targets[coarse], offsets)
+                for k, found in enumerate(matches):
+                    pose = p.pose(k)
+                    screen = pose.screen(pose.camera_space(found.on(self.vertices(k, offsets))))
+                    loss = loss + MATCH_WEIGHT * match_loss(found, screen)
                 loss.backward()
             optimiser.step()
             if i % 20 == 19:
@@ -227,60 +235,17 @@ class TextureProblem:
 
     # ---- separation -----------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def separate(self) -> None:
         """Split what is left into skin and shading; set the diffuse map and its confidence."""
-        p, w, texels = self.photometric, self.white, self.texels
-        n = texels.resolution
-        colour = w.colour(p.z_albedo)
-        base = texels.gather(colour)
-        total = torch.zeros(n * n, 3).to(base)
-        mass = torch.zeros(n * n, 1).to(base)
-        size = texels.millimetres(self.neutral)
-        inner = texels.gather(w.inner[:, None])
-        for k, photo in enumerate(p.photos):
-            target = photo.targets[-1]
-            shading, camera, fragments = self._shading(k, target)
-            light = texels.gather(torch.cat(shading.layers(p.level(), w.roughness), 1))
-            normals = vertex_normals(camera, w.faces)
-            view = texels.look_up(
-                camera, normals, p.pose(k, target), fragments, target, torch.maximum(w.skin, w.inner)
-            )
-            rendered = base * light[:, :3] + light[:, 3:]
-            off = ((encode(rendered) - encode(view.colour)) ** 2).mean(1)
-            weight = view.weight / (1 + off / (2 * ROBUST_SCALE) ** 2) ** 2
-            weight = weight * self._agreement(off, view.weight, size)
-            observed = (view.colour - light[:, 3:]).clamp(min=0.002) / light[:, :3].clamp(min=0.01)
-            residual = (observed / base.clamp(min=0.004)).log().clamp(-1.5, 1.0)
-            residual = residual * (weight[:, None] > 0.01)
-            skin = skin_part(residual.view(n, n, 3), weight.view(n, n), size).view(-1, 3)
-            # eyes and teeth are taken as they look: nobody relights an iris
-            skin = skin + inner * (residual - skin)
-            weight = weight + inner[:, 0] * (view.weight - weight)
-            total += skin * weight[:, None]
-            mass += weight[:, None]
-        seen = total / mass.clamp(min=1e-4)
-        own = mass.clamp(max=1.0)
-        mirrored, theirs = seen[texels.mirror], own[texels.mirror] * MIRROR_TRUST * (1 - own)
-        change = (seen * own + mirrored * theirs) / (own + theirs).clamp(min=1e-4)
-        trust = (own + theirs).clamp(max=1.0)
-        trust = (
-            blur(trust.view(n, n, 1), texels.on_face.view(n, n).float(), 4.0 / size).view(-1, 1).clamp(0, 1)
-        )
-        self.base = base
-        self.change = change * trust
-        self.confidence = own[:, 0]
-        self.level = texels.gather(p.level()[:, None])
-        self.roughness = texels.gather(w.roughness[:, None])
+        p, texels = self.photometric, self.texels
+        found = skin_map(self)
+        self.base, self.change, self.confidence = found.base, found.change, found.confidence
+        with torch.no_grad():
+            self.level = texels.gather(p.level()[:, None])
+            self.roughness = texels.gather(self.white.roughness[:, None])
 
-    def _agreement(self, squared: Tensor, seen: Tensor, size: float) -> Tensor:
-        """(T*T,) 0 where the neighbourhood of a texel on forehead or temples looks like hair, else 1."""
-        n = self.texels.resolution
-        around = blur(squared.view(n, n, 1), seen.view(n, n), HAIR_REACH / size).view(-1)
-        core = self.texels.gather(self.white.core[:, None])[:, 0]
-        return core + (1 - core) / (1 + around / AGREEMENT_SCALE**2) ** 2
-
-    def _shading(self, k: int, target: Target) -> tuple[Shading, Tensor, Fragments]:
+    def shading(self, k: int, target: Target) -> tuple[Shading, Tensor, Fragments]:
+        """Light on the vertices of photo k with relief, their camera-space places, covered pixels."""
         p, w = self.photometric, self.white
         photo = p.photos[k]
         assert photo.transfer is not None
@@ -299,7 +264,7 @@ class TextureProblem:
         photo = p.photos[k]
         target = photo.targets[-1]
         assert photo.transfer is not None
-        shading, camera, fragments = self._shading(k, target)
+        shading, camera, fragments = self.shading(k, target)
         colour = w.colour(p.z_albedo)
         glossy = []
         for value in ROUGHNESS_STEPS:
@@ -312,6 +277,7 @@ class TextureProblem:
         uv = values[:, 4:6]
         grid = torch.stack([uv[:, 0] * 2 - 1, (1 - uv[:, 1]) * 2 - 1], 1)
         weight = values[:, 6] * target.valid[fragments.pixel] * ((values[:, 3] - 0.1) / 0.4).clamp(0, 1)
+        weight = weight * photo.trust
         return _Pixels(
             target.encoded[fragments.pixel], weight, grid, values[:, :3], torch.stack(glossy), values[:, 3]
         )

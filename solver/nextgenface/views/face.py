@@ -44,6 +44,7 @@ class FaceView:
     beyond its border. `photo_width`, `photo_height`: pixels of the whole photo. `focal`: fitted pixels, a
     start value with the log-normal deviation `focal_prior_sigma` (0 = known, keep it); `focal_source` says
     who knew. `landmarks`: fitted pixels. `person` (S, S) 0..1: where a person is; None = not known.
+    `lens`: equal for photos that EXIF says were taken with the same lens at the same zoom; None = not told.
     """
 
     name: str
@@ -57,6 +58,7 @@ class FaceView:
     focal_source: str
     landmarks: Landmarks
     person: NDArray[np.float32] | None = None
+    lens: str | None = None
 
     @property
     def size(self) -> int:
@@ -108,6 +110,7 @@ def face_view(photo: Photo, landmarks: Landmarks, config: Config, size: int | No
         source,
         landmarks.transformed(crop),
         person_mask(encode_8bit(image)),
+        photo.lens,
     )
 
 

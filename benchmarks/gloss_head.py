@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from nextgenface.fitting.morphable import MorphableModel
 from nextgenface.fitting.photometric import fit_photometric
 from nextgenface.fitting.pipeline import sample_texture
 from nextgenface.fitting.pose import fit_pose
-from nextgenface.fitting.state import initial_state
-from nextgenface.fitting.textures import fit_textures
+from nextgenface.fitting.raytraced_finish import finish
+from nextgenface.fitting.state import FaceState, initial_state
+from nextgenface.fitting.textures import FINISH_STEPS, TextureProblem, fit_textures
 from nextgenface.rendering.deferred import Pose, Shading, shade_vertices, trace_transfer, vertex_normals
 from nextgenface.rendering.light import LOBE_COUNT, lobe_centres, lobes_to_map
 from nextgenface.rendering.mitsuba_scene import (
@@ -43,6 +44,7 @@ class Head:
 
     model: FaceModel
     view: FaceView
+    truth: FaceState  # shape, skin colour, pose and light as they are
     level: NDArray[np.float32]
     roughness: NDArray[np.float32]
     seen: NDArray[np.float32]  # area of each skin vertex in the photo where direct light reaches it
@@ -54,7 +56,15 @@ def make_head(config: Config, seed: int) -> Head:
     size = int(config.maxResolution)
     model = load_model(config)
     morphable = MorphableModel(model, size, "cpu")
-    shape, albedo, mean_level = (x[0] for x in morphable.sample(1, seed=seed))
+    generator = torch.Generator().manual_seed(seed)
+    coefficients = [
+        torch.randn(1, len(variance), generator=generator) * variance.sqrt()
+        for variance in (morphable.shapePcaVar, morphable.diffuseAlbedoPcaVar)
+    ]
+    still = torch.zeros(1, morphable.expBasisSize)
+    shape, albedo, mean_level = (
+        x[0] for x in morphable.computeShapeAlbedo(coefficients[0], still, coefficients[1])
+    )
     vertices = shape.numpy()
     fields = _fields(vertices, seed)
     level = (mean_level.mean(-1) + LEVEL_CHANGE * fields[0]).clamp(0.08, 0.9)
@@ -78,19 +88,46 @@ def make_head(config: Config, seed: int) -> Head:
     )  # fmt: skip
     seen, shine = _lit(model, shape, pose, light, albedo, level, roughness)
     view = view_of(model, vertices, camera, picture.rgb, config)
-    return Head(model, view, level.numpy(), roughness.numpy(), seen, shine)
+    truth = replace(
+        initial_state(model, [view], shared=False, seed=0, device="cpu"),
+        shape=coefficients[0],
+        albedo=coefficients[1],
+        rotation=torch.tensor(Rotation.from_matrix(turn).as_euler("xyz")).float()[None],  # R = Rz Ry Rx
+        translation=torch.tensor(away).float()[None],
+        environment=light[None],
+        stage=2,
+    )
+    return Head(model, view, truth, level.numpy(), roughness.numpy(), seen, shine)
 
 
-def recovered(head: Head, config: Config) -> dict[str, Any]:
-    """Fit the photo, all stages; correlations of the maps found with the truth."""
-    model, views = head.model, [head.view]
-    state = initial_state(model, views, shared=False, seed=0, device="cpu")
+def from_photo(head: Head, config: Config) -> dict[str, Any]:
+    """Fit the photo, all stages; how the maps found compare with the truth."""
+    state = initial_state(head.model, [head.view], shared=False, seed=0, device="cpu")
     for stage in (fit_pose, fit_photometric, fit_textures):
-        state = stage(model, views, state, config, NullListener())[0]
+        state = stage(head.model, [head.view], state, config, NullListener())[0]
     assert state.specular is not None and state.roughness is not None
+    return _judged(head, state.specular[0], state.roughness[0])
+
+
+def light_known(head: Head, config: Config) -> dict[str, Any]:
+    """The same where shape, pose and light are given: the skin's part of stage 3 alone."""
+    steps, listener = int(config.iterStep3), NullListener()
+    problem = TextureProblem(head.model, [head.view], head.truth, [0], config)
+    problem.photometric.trace()
+    problem.separate()
+    problem.refine(steps, listener)
+    if problem.rays is not None:
+        finish(problem, problem.rays, FINISH_STEPS, listener, 0, FINISH_STEPS)
+    _, specular, roughness, _ = problem.maps()
+    return _judged(head, specular, roughness)
+
+
+def _judged(head: Head, specular: Tensor, rough: Tensor) -> dict[str, Any]:
+    """Maps (T, T, C) against the truth at the vertices."""
+    model = head.model
     uv = torch.tensor(model.uv)
-    level = sample_texture(state.specular[0].mean(-1, keepdim=True), uv)[:, 0].numpy()
-    roughness = sample_texture(state.roughness[0], uv)[:, 0].numpy()
+    level = sample_texture(specular.mean(-1, keepdim=True), uv)[:, 0].numpy()
+    roughness = sample_texture(rough, uv)[:, 0].numpy()
     bright = head.shine >= np.quantile(head.shine[head.seen > 0], 2 / 3)
 
     def compared(a: NDArray[Any], b: NDArray[Any], weight: NDArray[Any]) -> dict[str, float]:

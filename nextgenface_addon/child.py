@@ -23,6 +23,8 @@ CONSOLE_FILE = "console.log"
 STOP_FILE = "stop"
 """Its presence asks the child to stop; the only way that reaches a child of an earlier Blender on Windows."""
 
+LONG_GRACE = 20.0
+
 STARTING_GRACE = 1.0
 """Seconds that a child gets to stop by itself while it is still loading and there is nothing to keep."""
 
@@ -46,18 +48,19 @@ def read_json(path: Path) -> dict[str, Any]:
 class Child:
     """One process and its folder. `launch()` or `attach()`, then `poll()` until `status.done`, or `wait()`.
 
-    Stopping goes up a ladder: a stop file and SIGINT (CTRL_BREAK on Windows), after `cancel_grace` seconds
-    terminate, `terminate_grace` later kill.
+    Stopping goes up a ladder: a stop file and SIGINT (CTRL_BREAK on Windows) ask for it after the step; `cancel_grace` seconds terminate, which ends the step; `terminate_grace` later kill.
     """
 
     stages: Sequence[str] = FACE_STAGES
 
-    def __init__(self, folder: Path, *, cancel_grace: float = 20.0, terminate_grace: float = 5.0) -> None:
+    def __init__(
+        self, folder: Path, *, cancel_grace: float = LONG_GRACE, terminate_grace: float = 5.0
+    ) -> None:
         self.folder = Path(folder)
         self.status = JobStatus()
         self.events = EventReader(self.folder / EVENTS_FILE)
-        self._cancel_grace = cancel_grace
-        self._terminate_grace = terminate_grace
+        self.cancel_grace = cancel_grace
+        self.terminate_grace = terminate_grace
         self._process: subprocess.Popen[bytes] | None = None
         self._attached: int | None = None  # id of an earlier Blender's child
         self._cancel_times: list[float] = []  # when each rung of the ladder was stepped on
@@ -172,11 +175,11 @@ class Child:
             return
         waited = time.monotonic() - self._cancel_times[-1]
         loading = not self.status.stage
-        first_grace = min(STARTING_GRACE, self._cancel_grace) if loading else self._cancel_grace
+        first_grace = min(STARTING_GRACE, self.cancel_grace) if loading else self.cancel_grace
         if len(self._cancel_times) == 1 and waited > first_grace:
             self._cancel_times.append(time.monotonic())
             self._end(kill=False)
-        elif len(self._cancel_times) == 2 and waited > self._terminate_grace:
+        elif len(self._cancel_times) == 2 and waited > self.terminate_grace:
             self._cancel_times.append(time.monotonic())
             self._end(kill=True)
 

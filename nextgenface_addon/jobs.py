@@ -174,8 +174,19 @@ def solver_environment(solver_path: Path | None) -> dict[str, str]:
     return environment
 
 
+STEP_GRACE = 1.2
+"""Seconds that a step gets to end by itself where nothing is lost by ending it: its stage begins anew."""
+
+
 class Job(Child):
     """A solver process and its folder. `start()` or `attach()`, then `poll()` until `status.done`."""
+
+    def take_method(self, name: str) -> None:
+        """What depends on the method: its stages, and how long a step may take after Cancel."""
+        method = method_named(name)
+        self.stages = tuple(stage for stage, _ in method.stages)
+        if method.stage_checkpoints:
+            self.cancel_grace = min(self.cancel_grace, STEP_GRACE)
 
     @property
     def title(self) -> str:
@@ -205,7 +216,7 @@ class Job(Child):
         if self.pid is not None:
             raise JobError("This job has been started already.")
         self.prepare(request)
-        self.stages = tuple(name for name, _ in method_named(request.method).stages)
+        self.take_method(request.method)
         try:
             self.launch(
                 [str(python), "-B", "-m", "nextgenface.job", str(self.folder)],
@@ -222,8 +233,7 @@ class Job(Child):
         return JobError(f"The job folder {self.folder} cannot be written: {error.strerror or error}.")
 
     def attach(self) -> bool:
-        method = method_named(str(read_json(self.folder / JOB_FILE).get("method") or "face"))
-        self.stages = tuple(name for name, _ in method.stages)
+        self.take_method(str(read_json(self.folder / JOB_FILE).get("method") or "face"))
         return super().attach()
 
     def final_status(self, code: int | None) -> JobStatus:

@@ -1,8 +1,9 @@
 """Stands in for `nextgenface.job`: does to its job folder what the test wrote into `set.behaviour`.
 
 "wait:STAGE" waits in that stage until it is asked to stop, by a signal, by the stop file, or because the
-process `parent_pid` has ended. "exit:N" ends with that code. A checkpoint is left after each finished stage.
-Where the job says nothing FAKE_BEHAVIOUR does; the folder FAKE_RESULT is copied as the result.
+process `parent_pid` has ended; "long step:STAGE" only hears the second signal. "exit:N" ends with that code.
+A checkpoint is left after each finished stage. Where the job says nothing FAKE_BEHAVIOUR does; the folder
+FAKE_RESULT is copied as the result.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ stopped = False
 
 def stop(number: int, frame: object) -> None:
     global stopped
+    if stopped:  # as the solver does: the second time ends the step
+        raise KeyboardInterrupt
     stopped = True
 
 
@@ -47,6 +50,7 @@ elif behaviour == "loading":  # as while a library is imported: nobody looks at 
     time.sleep(60)
 else:
     signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
 
 target = "/dev/full" if behaviour == "full disk" else folder / "events.jsonl"
 with open(target, "ab", buffering=0) as events:
@@ -78,6 +82,14 @@ with open(target, "ab", buffering=0) as events:
         tell(event="progress", stage=stage, step=1, total=2, loss=0.5, eta=3.0)
         if behaviour == "wait:" + stage:
             wait_until_stopped()
+        if behaviour == "long step:" + stage:
+            try:
+                end = time.monotonic() + 60
+                while time.monotonic() < end:
+                    time.sleep(0.5)
+            except KeyboardInterrupt:
+                tell(event="error", text="Stopped.", kind="Cancelled")
+                sys.exit(130)
         if stage == "pose":
             tell(event="warning", text="Brille erkannt: größer")
             half = json.dumps({"event": "progress", "stage": stage, "step": 2, "total": 2}).encode()

@@ -99,6 +99,28 @@ def test_cancel_while_the_solver_is_loading(folder: Path, solver: Path) -> None:
     assert time.monotonic() - before < 2.0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(("method", "ended_early"), [("face", True), ("mesh", False)])
+def test_a_long_step_is_ended_where_nothing_is_lost_by_it(
+    folder: Path, solver: Path, method: str, ended_early: bool
+) -> None:
+    """A face's stage begins anew anyway; other methods write their checkpoint after the step."""
+    job = Job(folder)
+    job.start(request(folder, "long step:textures", method=method), Path(sys.executable), solver)
+    wait_for_stage(job, "textures")
+    before = time.monotonic()
+    job.cancel()
+    while not job.poll().done and time.monotonic() - before < 2.0:
+        time.sleep(0.02)
+    assert job.status.done == ended_early
+    if ended_early:
+        assert job.status.state == "cancelled" and job.status.exit_code == 130
+        assert list(resume_request(folder).skip) == [1, 2]
+    else:
+        job.cancel_grace = 0.0
+        assert job.wait(interval=0.02).state == "cancelled"
+
+
 def test_the_stop_file_alone_stops(folder: Path, solver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows for a job of an earlier Blender, which no signal reaches."""
     monkeypatch.setattr("nextgenface_addon.child.interrupt", lambda pid: None)

@@ -48,7 +48,8 @@ def read_json(path: Path) -> dict[str, Any]:
 class Child:
     """One process and its folder. `launch()` or `attach()`, then `poll()` until `status.done`, or `wait()`.
 
-    Stopping goes up a ladder: a stop file and SIGINT (CTRL_BREAK on Windows) ask for it after the step; `cancel_grace` seconds terminate, which ends the step; `terminate_grace` later kill.
+    Stopping goes up a ladder: a stop file and SIGINT (CTRL_BREAK on Windows) ask for it after the step; after
+    `cancel_grace` seconds terminate, which ends the step; `terminate_grace` later kill.
     """
 
     stages: Sequence[str] = FACE_STAGES

@@ -246,10 +246,10 @@ class PhotoSet:
         pose = self.pose(k, target)
         camera = pose.camera_space(self.vertices(k))
         fragments = rasterize(pose.screen(camera), camera[:, 2], w.faces, target.height, target.width)
-        diffuse, glossy = self.light_factors(k, camera)
         colour = fragments.interpolate(w.colour(self.z_albedo))
         pick = spread_rows(len(fragments.pixel), LIGHT_SAMPLES)
         part = fragments.subset(pick)
+        diffuse, glossy = self.light_factors(k, camera, part.corners)
         a = part.interpolate(diffuse)
         b = part.interpolate(glossy)
         base, photo = colour[pick], target.linear[part.pixel]
@@ -262,11 +262,11 @@ class PhotoSet:
             e = solve_light(LinearPicture(base, a, b, photo, rows), e, nonnegative=nonnegative)
         return e
 
-    def light_factors(self, k: int, camera: Tensor) -> tuple[Tensor, Tensor]:
-        """Vertex transfers to the lobes of photo k: diffuse and specular, each (V, D)."""
+    def light_factors(self, k: int, camera: Tensor, needed: Tensor) -> tuple[Tensor, Tensor]:
+        """Transfers to the lobes of photo k at the vertices `needed`: diffuse and specular, each (V, D)."""
         p, w = self.photos[k], self.white
-        t = p.transfer
-        assert t is not None
+        assert p.transfer is not None
+        t = p.transfer.at(needed, len(camera))
         in_light = camera * torch.tensor(CAMERA_TO_LIGHT).to(camera)
         normals = vertex_normals(in_light, w.faces)[t.used]
         view = torch.nn.functional.normalize(-in_light[t.used], dim=1)

@@ -26,11 +26,11 @@ class Options:
     colourRate: float = option(
         0.02, "learning rate of colours; a tenth of it for higher degrees", low=0, high=1
     )
-    cameraRate: float = option(0.001, "learning rate of cameras: radians, and head sizes", low=0, high=1)
+    cameraRate: float = option(0.003, "learning rate of cameras: radians, and head sizes", low=0, high=1)
     learnCameras: str = option(
         "auto", "whether cameras are refined: auto = of photos", choices=("auto", "yes", "no")
     )
-    cameraStart: float = option(0.25, "part of the steps after which cameras are refined", low=0, high=1)
+    cameraStart: float = option(0.1, "part of the steps after which cameras are refined", low=0, high=1)
     l1Weight: float = option(0.8, "weight of the absolute difference", low=0, high=1000)
     ssimWeight: float = option(0.2, "weight of 1 - SSIM", low=0, high=1000)
     opacityWeight: float = option(0.0, "pull of opacities towards 0.8", low=0, high=1000)

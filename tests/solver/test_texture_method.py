@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from nextgenface.images import read_image
 from nextgenface.multiview.datasets import DataSetError, nds
 from nextgenface.multiview.meshes import Mesh, MeshError, read_mesh, unwrap, write_obj
 from nextgenface.multiview.method import Request
+from nextgenface.multiview.texture import method
 from nextgenface.multiview.texture.method import reconstruct, typed
 from nextgenface.multiview.texture.uvmaps import outside_share
 from nextgenface.views import View, ViewSet
@@ -27,6 +29,12 @@ from tests.solver.textured_ball import ball, looking, photograph
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 QUICK = {"tex_dim": "64", "niter": "4", "niter_decay": "4", "padding": "2", "device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of 64 pixels are quicker on the one thread of `one_thread`."""
+    monkeypatch.setattr(method, "compute_threads", lambda _config: nullcontext())
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nextgenface-uv",
         description="Render the texture coordinates that every pixel of every view shows, one sample at the "
-        "pixel's centre, without antialiasing: DIR/uvs/N.exr (red u, green 1 - v) and DIR/images/N.png, a "
+        "pixel's centre, without antialiasing: DIR/uvs/N.exr (red u, green 1 - v) and DIR/images/N.jpg, a "
         "data set for NeuralTexGen and for nextgenface-texture.",
     )
     parser.add_argument("--mesh", type=user_path, required=True, metavar="FILE", help="mesh with UVs")

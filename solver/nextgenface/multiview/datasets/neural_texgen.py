@@ -15,9 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...images import read_exr, write_exr, write_png
+from ...colour import encode_8bit
+from ...files import atomic_path
+from ...images import read_exr, write_exr
 from .errors import DataSetError
 from .pictures import list_pictures, read_picture
+
+JPEG_QUALITY = 97
+"""Of the photos that are written; the reference reads `.jpg` only."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ def write(folder: Path, views: Iterable[UvView]) -> dict[str, str]:
         # the corner (0, 0) would read as "nothing": it moves by far less than a texel
         stored[..., :2] = stored[..., :2].clip(1e-6, 1)
         write_exr(folder / "uvs" / f"{number}.exr", np.where(view.valid[..., None], stored, 0))
-        write_png(folder / "images" / f"{number}.png", view.image)
+        with atomic_path(folder / "images" / f"{number}.jpg") as temporary:
+            Image.fromarray(encode_8bit(view.image)).save(temporary, quality=JPEG_QUALITY, subsampling=0)
         numbers[view.name] = str(number)
     return numbers
 

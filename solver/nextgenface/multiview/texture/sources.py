@@ -52,6 +52,8 @@ def gather(request: Request, options: TextureOptions, device: str, listener: Lis
         return _uv_maps(folder, request, frame, options, device, listener)
     views = read_views(folder, format=options.format, image_scale=options.image_scale, frame=frame)
     mesh = read_layout(request.mesh or _own_mesh(folder), frame, options, listener)
+    if request.mesh is None and len(views) > 1:
+        listener.warning("the mesh has the expression of the first photo; photos with another fit it less")
     unseeing = check(views, mesh.vertices)
     if unseeing:
         listener.warning(f"these views do not see the mesh and are left out: {', '.join(unseeing)}")

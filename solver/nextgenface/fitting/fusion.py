@@ -15,10 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .separation import BANDS, blur
+from .separation import BANDS, Band, blur
 
 SHADOW_SCALE = 0.2  # log units by which a photo may be off the others on some millimetres of skin
 SHADOW_MM = 3.0
+PRIOR_SAMPLES = 4.0  # pieces of skin that assumed variances are worth: they are known to a factor of two
+LARGEST_PIECE_MM = 32.0  # of the broadest band
 NEAR_SHARES = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02)  # of the shading variance of one photo
 
 
@@ -52,11 +54,12 @@ def fuse(views: list[SkinView], mm_per_texel: float) -> tuple[Tensor, Tensor]:
         sharp = [1 / (1 + (view.pixel_mm / band.upto_mm) ** 2) for view in views]
         shares = torch.stack([w * s for w, s in zip(weights, sharp, strict=True)])
         shares = shares * confirmed(details, shares)[:, None, None]
+        split = measured_split(details, shares, common, band, mm_per_texel)
         total = shares.sum(0).clamp(min=1e-6)
         shares = shares / total
         mean = (details * shares[..., None]).sum(0)
         variance = torch.einsum("jab,kab,jk->ab", shares, shares, common)
-        out = out + _skin(mean, variance, band.gain)
+        out = out + _skin(mean, variance, split)
         finer = coarser
     return out, torch.stack(weights).sum(0)
 
@@ -79,6 +82,52 @@ def confirmed(details: Tensor, weights: Tensor) -> Tensor:
         correlation = cross / (first * second).clamp(min=1e-12).sqrt()
         out[k] = (slope.clamp(0, 1) * correlation.clamp(0, 1)).clamp(min=0.05)
     return out
+
+
+def measured_split(
+    details: Tensor, weights: Tensor, common: Tensor, band: Band, mm_per_texel: float
+) -> Callable[[float], Tensor]:
+    """Wiener gain of a band by the share of shading left, with variances that the photos tell.
+
+    Two photos in different light have nothing but the skin in common: the covariance of their details is the
+    skin's, what exceeds it in each of them is shading and noise. The band's assumed variances count as
+    `PRIOR_SAMPLES` independent pieces of skin beside those that were seen in pairs.
+    """
+    skin, shading = band.skin(), band.shading()
+    between = torch.zeros(3, 3, dtype=torch.float64)
+    within = torch.zeros(3, 3, dtype=torch.float64)
+    mass = 0.0
+    for j, a in enumerate(details):
+        for k in range(j):
+            both = weights[j] * weights[k]
+            apart = 1 - float(common[j, k])  # photos in one light cannot tell shading from skin
+            if apart < 0.05:
+                continue
+            b = details[k]
+            cross = torch.einsum("ij,ija,ijb->ab", both, a, b).double().cpu()
+            own = torch.einsum("ij,ija,ijb->ab", both, a, a) + torch.einsum("ij,ija,ijb->ab", both, b, b)
+            own, cross = own.double().cpu() / 2, (cross + cross.T) / 2
+            excess = (own - cross) / apart
+            within += apart * excess
+            between += apart * (own - excess)
+            mass += apart * float(both.sum())
+    piece = min(band.upto_mm, LARGEST_PIECE_MM) / mm_per_texel
+    seen = mass / max(len(details) - 1, 1) / max(piece, 1.0) ** 2
+    trust = seen / (seen + PRIOR_SAMPLES)
+    if mass > 0:
+        skin = trust * _positive(between / mass) + (1 - trust) * skin
+        shading = trust * _positive(within / mass) + (1 - trust) * shading
+
+    def gain(share: float) -> Tensor:
+        return skin @ torch.linalg.inv(skin + share * shading + 1e-8 * torch.eye(3))
+
+    return gain
+
+
+def _positive(matrix: Tensor) -> Tensor:
+    """The nearest covariance (3, 3), float32."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors @ torch.diag(values.clamp(min=1e-8)) @ vectors.T).float()
 
 
 def _without_shadows(views: list[SkinView], mm_per_texel: float) -> list[Tensor]:

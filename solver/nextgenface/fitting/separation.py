@@ -30,17 +30,23 @@ class Band:
     cast: float
     noise: float
 
-    def gain(self, shading: float = 1.0) -> Tensor:
-        """The 3x3 Wiener gain of this band; `shading` < 1 where photos have averaged its errors down."""
+    def skin(self) -> Tensor:
+        """Covariance (3, 3) of the skin's part."""
         pigment = torch.tensor(_PIGMENTS)
-        shade = torch.tensor(_SHADE)
-        skin = self.melanin**2 * torch.outer(pigment[0], pigment[0])
-        skin = skin + self.haemoglobin**2 * torch.outer(pigment[1], pigment[1])
-        other = self.grey**2 * torch.outer(shade[0], shade[0]) + self.cast**2 * torch.outer(
-            shade[1], shade[1]
+        return self.melanin**2 * torch.outer(pigment[0], pigment[0]) + self.haemoglobin**2 * torch.outer(
+            pigment[1], pigment[1]
         )
-        other = shading * (other + self.noise**2 * torch.eye(3))
-        return skin @ torch.linalg.inv(skin + other)
+
+    def shading(self) -> Tensor:
+        """Covariance (3, 3) of shading errors and noise."""
+        shade = torch.tensor(_SHADE)
+        grey, cast = (torch.outer(one, one) for one in shade)
+        return self.grey**2 * grey + self.cast**2 * cast + self.noise**2 * torch.eye(3)
+
+    def gain(self) -> Tensor:
+        """The 3x3 Wiener gain of this band."""
+        skin = self.skin()
+        return skin @ torch.linalg.inv(skin + self.shading())
 
 
 BANDS = (

@@ -15,7 +15,7 @@ from PIL import Image
 
 PANELS = ("panel_photo", "panel_running", "panel_after")
 GAP = 12
-RESULT_WIDTH = 1100
+RESULT_WIDTH = 900
 
 
 def panel(path: Path) -> Image.Image:
@@ -48,7 +48,7 @@ def main(out: Path) -> None:
         picture = Image.open(result).convert("RGB")
         height = round(picture.height * RESULT_WIDTH / picture.width)
         picture = picture.resize((RESULT_WIDTH, height), Image.Resampling.LANCZOS)
-        picture.quantize(256).save(out / "blender_result.png", optimize=True)
+        picture.save(out / "blender_result.png", optimize=True)
 
 
 if __name__ == "__main__":

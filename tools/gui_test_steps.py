@@ -314,7 +314,7 @@ def look_and_mix() -> Steps:
     report.expect(area.spaces.active.region_3d.view_perspective == "CAMERA", "the view is not the camera's")
     yield SHADERS
     yield from picture("panel_after", "sidebar")
-    yield from picture("result")
+    yield from picture("result", "view")
     area.spaces.active.region_3d.view_perspective = "PERSP"
     bpy.context.scene.world = None
     yield from press('bpy.ops.nextgenface.look_through(camera="astronaut camera")')

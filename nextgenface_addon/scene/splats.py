@@ -142,7 +142,8 @@ def splat_material() -> bpy.types.Material:
             return material
     material = bpy.data.materials.new(PREVIEW)
     material[_VERSION_KEY] = VERSION
-    material.use_nodes = True
+    if bpy.app.version < (5, 0, 0):  # always on from 5.0, where even reading it warns
+        material.use_nodes = True
     nodes, links = material.node_tree.nodes, material.node_tree.links
     nodes.clear()
     colour = nodes.new("ShaderNodeAttribute")

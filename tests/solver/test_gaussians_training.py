@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nextgenface.cli.gaussians import main
 from nextgenface.errors import Cancelled, ConfigError, NextGenFaceError, PhotoError
 from nextgenface.events import NullListener
 from nextgenface.files import prepare_output
@@ -41,6 +42,7 @@ from nextgenface.multiview.gaussians.density import (
 from nextgenface.multiview.gaussians.evaluation import aligned, outside_share, psnr
 from nextgenface.multiview.gaussians.method import Sources, prepare, reconstruct
 from nextgenface.multiview.gaussians.options import Options
+from nextgenface.multiview.gaussians.photos import FittedPhotos, known_views
 from nextgenface.multiview.gaussians.rendering import Pinhole, render
 from nextgenface.multiview.gaussians.splats import Splats
 from nextgenface.multiview.gaussians.start import head_box, hull_points, scene_box, surface_points
@@ -358,6 +360,58 @@ def test_points_start_on_a_mesh_that_is_given(data_set: Path, tmp_path: Path) ->
     request = Request((data_set,), tmp_path / "out", mesh=tmp_path / "none.obj")
     with pytest.raises(NextGenFaceError, match=r"none\.obj"):
         reconstruct(request, NullListener())
+
+
+def test_photos_get_cameras_from_the_face_and_learn_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The face fit is stood in for by cameras that are a little off; it must not run again on resuming."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    angles = [(-0.5, 0.1), (0.0, -0.2), (0.5, 0.1)]
+    entries = []
+    for (yaw, pitch), view in zip(angles, pictures(angles, size=64), strict=True):
+        wrong = camera_at(yaw + 0.03, pitch - 0.02, 64)
+        numbers = {"K": wrong.K.tolist(), "R": wrong.R.tolist(), "t": wrong.t.tolist()}
+        entries.append({"source": str(write_view(folder, view)), "rotate": 0, **numbers})
+    fits = []
+
+    def fit(
+        paths: list[Path], output: Path, stages: int, listener: NullListener, **_: object
+    ) -> FittedPhotos:
+        fits.append(stages)
+        info = {"photos": entries}
+        corners = np.array([[-20, -30, 36], [20, -30, 36], [0, 40, 50.0]])
+        views = ViewSet(tuple(known_views(info, listener)))
+        return FittedPhotos(views, corners, np.array([[0, 1, 2]]), {}, info)
+
+    monkeypatch.setattr("nextgenface.multiview.gaussians.method.fit_photos", fit)
+    options = {**SMALL, "resolution": "64", "cameraStart": "0"}
+    request = Request((folder,), tmp_path / "out", options=options, resume=True)
+    with pytest.raises(Cancelled):
+        reconstruct(request, StopAfter(45))
+    result = json.loads(reconstruct(request, NullListener()).read_text(encoding="utf-8"))
+    assert fits == [1]
+    assert result["metrics"]["box"][1][2] == pytest.approx(50 + 7)
+    moved = [
+        np.abs(np.array(p["R"]) - np.array(e["R"])).max()
+        for p, e in zip(result["photos"], entries, strict=True)
+    ]
+    assert min(moved) > 1e-3
+    with pytest.raises(NextGenFaceError, match="mesh"):
+        reconstruct(Request((folder,), tmp_path / "o", mesh=tmp_path / "m.ply"), NullListener())
+
+
+def test_the_command_makes_a_head_and_explains_what_it_cannot_use(
+    data_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--input", str(data_set), "--output", str(tmp_path / "out"), "--quiet"]
+    few = ["--steps", "2", "--resolution", "40", "--initialPoints", "50", "--maxPoints", "50"]
+    assert main([*words, *few, "--heldOut", "v1"]) == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
+    assert result["metrics"]["held_out"] == ["v1"] and result["config"]["steps"] == 2
+    assert main([*words, "--steps", "many"]) == 2
+    assert "steps" in capsys.readouterr().err
 
 
 def test_bad_requests_are_refused_in_words(data_set: Path, tmp_path: Path) -> None:

@@ -150,7 +150,8 @@ def _unwrap(problem: PhotoSet, texels: Texels, k: int) -> _Unwrapped:
     colour = w.colour(problem.z_albedo)
     shading = shade_vertices(camera, w.faces, photo.environment, colour, w.roughness, photo.transfer)
     light = texels.gather(torch.cat(shading.layers(problem.level(), w.roughness), 1))
-    view = texels.look_up(camera, vertex_normals(camera, w.faces), pose, fragments, target, w.skin)
+    still = w.skin * (1 - w.firm)  # lids and lips move between photos: landmarks see them more sharply
+    view = texels.look_up(camera, vertex_normals(camera, w.faces), pose, fragments, target, still)
     skin = (view.colour - light[:, 3:]).clamp(min=0.004) / light[:, :3].clamp(min=0.02)
     log = skin.clamp(0.002, 3.0).log()
     grey, red, blue = log.mean(1), log[:, 0] - log[:, 1], log[:, 0] - log[:, 2]

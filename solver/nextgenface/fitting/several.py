@@ -31,6 +31,7 @@ ROUNDS = (0, 0, 1, 1, 2, 2, 2)  # scale of each round of matching and adjusting
 JUDGED = 4  # the round in which outliers are looked for: the first at the finest scale
 LIGHT_ROUNDS = 4  # of light and skin colour at full resolution, at the end
 FACING = (0.2, 0.6)  # cosines between which a landmark is a guess, and is seen
+AROUND_MM = 6.0  # of a landmark, where the turn of the face is looked at
 LEAST_MATCHES = 200  # in half of the photos; with fewer, skin says too little and shading has to help
 OUTLIER_SHARE = 0.5  # of the other photos' agreement: below this a photo is called an outlier
 
@@ -93,14 +94,18 @@ def photo_errors(problem: PhotometricProblem) -> list[float]:
 
 @torch.no_grad()
 def trust_seen_landmarks(problem: PhotometricProblem, sure: list[Tensor]) -> None:
-    """Weigh each photo's landmarks (`sure`: their own weights) by how the surface faces the camera there.
+    """Weigh each photo's landmarks (`sure`: their own weights) by how the face around them is turned.
 
-    A detector places points on the far side of a turned face, too; those are guesses.
+    A detector places points on the far side of a turned face, too; those are guesses. The skin around a point
+    decides, not its own normal: the rims of lips and lids face anywhere.
     """
+    w = problem.white
     for k, photo in enumerate(problem.photos):
         camera = problem.pose(k).camera_space(problem.vertices(k))
-        normals = vertex_normals(camera, problem.white.faces)
-        facing = -(normals * tf.normalize(camera, dim=1)).sum(1)[photo.mark_vertices]
+        points = camera[photo.mark_vertices]
+        near = torch.exp(-0.5 * (torch.cdist(points, camera) / AROUND_MM) ** 2) * w.skin
+        normals = tf.normalize(near @ vertex_normals(camera, w.faces), dim=1)
+        facing = -(normals * tf.normalize(points, dim=1)).sum(1)
         photo.mark_weight = sure[k] * ((facing - FACING[0]) / (FACING[1] - FACING[0])).clamp(0, 1)
 
 

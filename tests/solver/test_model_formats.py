@@ -32,7 +32,8 @@ from nextgenface.rendering.deferred import Pose
 from numpy.typing import NDArray
 
 from tests.solver import model_files
-from tests.solver.model_files import WRITERS, Sampled, source
+from tests.solver.model_files import WRITERS
+from tests.solver.sampled_face import Sampled, source
 from tests.solver.small_face import Truth, example, photograph, quick_config, shape_error
 
 KINDS = tuple(WRITERS)

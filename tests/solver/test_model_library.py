@@ -17,7 +17,7 @@ from nextgenface.facemodel import download, library, registry
 from nextgenface.facemodel.catalogue import KNOWN, Download
 
 from tests.solver import model_files
-from tests.solver.model_files import source
+from tests.solver.sampled_face import source
 
 
 @pytest.fixture()

@@ -6,7 +6,6 @@ import argparse
 from dataclasses import dataclass
 
 import pytest
-
 from nextgenface.errors import ConfigError
 from nextgenface.multiview.options import add_options, as_json, option, read_options, typed_options
 

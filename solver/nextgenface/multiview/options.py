@@ -55,8 +55,9 @@ def add_options(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
     """An argument `--name` for every option; one that is not typed is left out of the namespace."""
     for name, field in _fields(cls).items():
         value: Option[Any] = field.metadata["option"]
-        many = isinstance(field.default, tuple)
-        shown = " ".join(map(str, field.default)) if many else str(field.default)
+        default: Any = field.default
+        many = isinstance(default, tuple)
+        shown = " ".join(map(str, default)) if many else str(default)
         parser.add_argument(
             "--" + (field.metadata["flag"] or name),
             dest=name,

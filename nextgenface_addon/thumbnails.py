@@ -74,7 +74,9 @@ def show_live(key: str, path: Path | None, number: int) -> None:
     if not _is_file(str(path)):
         return
     name = f"{path}#{number}"
-    _collection.load(name, str(path), "IMAGE")
+    picture = _collection.load(name, str(path), "IMAGE")
+    # Asking for the size loads it at once; left to Blender, the panel would flash its loading icon each time.
+    _ = tuple(picture.image_size)
     _, before = _live.get(key, (0, ""))
     _live[key] = (number, name)
     if before in _collection:

@@ -44,7 +44,7 @@ def draw_outcome(
         draw_help(layout, folder, status)
     if stages:
         row = layout.row(align=True)
-        row.label(text="Import Stage")
+        row.label(text="Stage")
         for stage in stages:
             button = row.operator("nextgenface.import_result", text=str(stage), translate=False)
             button.filepath = str(checkpoint_path(folder, stage))

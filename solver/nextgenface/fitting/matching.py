@@ -28,6 +28,7 @@ RESOLUTION = 256  # of the layout: about as fine as the photos
 GREY_NOISE = 0.06  # log units in a band: shading that the fit has not explained
 COLOUR_NOISE = (0.025, 0.04)  # the same of red against green and against blue
 LEAST_CORRELATION = 0.5  # of a window with the other photos, to be taken for the same skin
+SURE_CORRELATION = 0.7  # of a window that is the same skin without a doubt: faces are alike, skins are not
 SPACING_MM = 4.0  # between the matches that are kept
 FLOOR_MM = 0.35  # standard deviation of a perfect match
 LARGEST_MM = 12.0  # displacements beyond this are mistakes
@@ -57,7 +58,7 @@ class Matches:
     """Where M surface points belong in one photo.
 
     `corners`, `weights` (M, 3): the points on the mesh; `points` (M, 2) in fitted pixels; `root` (M, 2, 2)
-    whitens a difference in pixels. `agreement`: share of the skin seen here and elsewhere that matched.
+    whitens a difference in pixels. `agreement`: share of the skin seen here and elsewhere that is surely the same.
     """
 
     corners: Tensor
@@ -122,7 +123,8 @@ def _kept(
     pick = pick[windows.mass.view(-1)[pick] > _LEAST_MASS]
     slopes = torch.stack(_slopes(photo.screen), -1).view(-1, 2, 2)[pick]  # pixels per texel
     near = shift.view(-1, 2)[pick].norm(dim=1) * size < LARGEST_MM
-    same = windows.correlation.view(-1)[pick] > LEAST_CORRELATION
+    correlation = windows.correlation.view(-1)[pick]
+    same, sure = correlation > LEAST_CORRELATION, correlation > SURE_CORRELATION
     good = near & same & (torch.linalg.det(slopes).abs() > 1e-3)
     chosen, slopes = pick[good], slopes[good]
     eye = torch.eye(2).to(slopes)
@@ -136,7 +138,7 @@ def _kept(
         texels.weights[chosen],
         _sample(photo.screen, shift).view(-1, 2)[chosen],
         torch.linalg.cholesky(torch.linalg.inv(covariance)).transpose(1, 2),
-        float(same.float().mean()) if len(pick) else 0.0,
+        float(sure.float().mean()) if len(pick) else 0.0,
     )
 
 

@@ -58,7 +58,8 @@ class Matches:
     """Where M surface points belong in one photo.
 
     `corners`, `weights` (M, 3): the points on the mesh; `points` (M, 2) in fitted pixels; `root` (M, 2, 2)
-    whitens a difference in pixels. `agreement`: share of the skin seen here and elsewhere that is surely the same.
+    whitens a difference in pixels. `agreement`: share of the skin seen by others, too, that is surely the
+    same.
     """
 
     corners: Tensor

@@ -7,7 +7,6 @@ an existing environment only.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -159,37 +158,4 @@ class Doctor(Child):
         """The table of the last check: name, status, found, wrong, action; empty when there is none."""
         checks = read_json(self.report).get("checks")
         rows = checks if isinstance(checks, list) else []
-        return [row for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)]
-
-
-class ModelList(Child):
-    """Asks the solver which face models there are."""
-
-    stages = ("check",)
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder / "models", cancel_grace=1.0)
-
-    def begin(self, python: Path) -> None:
-        """Start the question. Raises JobError."""
-        command = [str(python), "-B", "-m", "nextgenface.cli.models", "list", "--json"]
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.launch(command, solver_environment(solver_folder()))
-        except OSError as problem:
-            raise JobError(f"The models cannot be listed: {problem.strerror or problem}.") from problem
-
-    def final_status(self, code: int | None) -> JobStatus:
-        status = replace(self.status, exit_code=code)
-        if code == EXIT_OK:
-            return replace(status, state="finished")
-        return replace(status, state="failed", error=explain_exit(code, self.folder))
-
-    def rows(self) -> list[dict[str, Any]]:
-        """name, path, note of each model; empty when the question failed."""
-        try:
-            lines = (self.folder / "console.log").read_text(encoding="utf-8").splitlines()
-            rows = json.loads(next(line for line in lines if line.startswith("[")))
-        except (OSError, ValueError, StopIteration):
-            return []
         return [row for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)]

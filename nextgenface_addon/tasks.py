@@ -58,7 +58,8 @@ def follow() -> float | None:
             except Exception:  # a timer that raises is gone for good, and the other tasks with it
                 log.exception("finishing a task failed")
             redraw()
-    return POLL_SECONDS if any(not child.status.done for child, _ in open_tasks) else None
+    # All are asked again: `done` may have started another one, which found this timer still registered.
+    return POLL_SECONDS if any(running(name) for name in _tasks) else None
 
 
 def unregister() -> None:

@@ -1,10 +1,11 @@
-"""The solver's environment: install, repair, use an existing one, remove; the doctor; the face models."""
+"""The solver's environment: install, repair, use an existing one, remove; the doctor; what there is."""
 
 # mypy: disable-error-code="valid-type"
 
 import contextlib
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import bpy
@@ -14,7 +15,6 @@ from .. import driver, tasks
 from ..environment import (
     Doctor,
     Installer,
-    ModelList,
     Need,
     State,
     can_install,
@@ -23,6 +23,7 @@ from ..environment import (
     state,
 )
 from ..jobs import JobError
+from ..models import ModelList, removable
 from ..preferences import preferences, solver_python
 from ..reports import tail
 from ..solver_python import SolverPythonError, find_solver_python
@@ -31,6 +32,7 @@ from .base import NextGenFaceOperator
 from .jobs import show_text
 
 INSTALLER, DOCTOR, MODELS = "installer", "doctor", "models"
+MODEL_COMMAND = "model command"
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Known:
     problem: str = ""
     checks: list[dict[str, Any]] = field(default_factory=list)
     models: list[dict[str, Any]] = field(default_factory=list)
+    removable: set[str] = field(default_factory=set)
 
 
 known = Known()
@@ -53,6 +56,7 @@ def refresh() -> None:
     known.state, known.installer = state(), can_install()
     known.checks = Doctor(user_folder()).rows()
     known.models = ModelList(user_folder()).rows()
+    known.removable = {row["name"] for row in known.models if removable(row)}
     try:
         known.python, known.problem = str(solver_python(bpy.context)), ""
     except SolverPythonError as problem:
@@ -64,13 +68,25 @@ def blender_python() -> list[str]:
     return [sys.executable, "-I", "-X", "utf8"]
 
 
+def why_offline() -> str:
+    """Why nothing may be fetched from the internet; empty when it may."""
+    if bpy.app.online_access:
+        return ""
+    if bpy.app.online_access_override:
+        return "Blender was started in offline mode"
+    return "Allow Online Access in Preferences > System first"
+
+
 class EnvironmentOperator(NextGenFaceOperator):
-    """An operator that may not run while the installer does."""
+    """An operator that may not run while the installer does, nor while face models are being changed."""
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         if tasks.running(INSTALLER):
             cls.poll_message_set("The installation is running")
+            return False
+        if tasks.running(MODEL_COMMAND):
+            cls.poll_message_set("A face model is being worked on; see Face Models in the preferences")
             return False
         return True
 
@@ -96,12 +112,8 @@ class NEXTGENFACE_OT_install_environment(EnvironmentOperator, bpy.types.Operator
         if not known.installer:
             cls.poll_message_set("This copy comes without the installer; choose an existing environment")
             return False
-        if not bpy.app.online_access:
-            cls.poll_message_set(
-                "Blender was started in offline mode"
-                if bpy.app.online_access_override
-                else "Allow Online Access in Preferences > System first"
-            )
+        if why_offline():
+            cls.poll_message_set(why_offline())
             return False
         return True
 
@@ -259,15 +271,21 @@ class NEXTGENFACE_OT_check_environment(EnvironmentOperator, bpy.types.Operator):
 def start_doctor(context: bpy.types.Context) -> None:
     """Check the environment, then ask for the models. Raises SolverPythonError, JobError."""
     python = solver_python(context)
-    doctor, models = Doctor(user_folder()), ModelList(user_folder())
+    doctor = Doctor(user_folder())
 
-    def list_models() -> None:
+    def then() -> None:
         refresh()
-        models.begin(python)
-        tasks.run(MODELS, models, refresh)
+        start_list(python)
 
     doctor.begin(python)
-    tasks.run(DOCTOR, doctor, list_models)
+    tasks.run(DOCTOR, doctor, then)
+
+
+def start_list(python: Path) -> None:
+    """Ask which face models there are. Raises JobError."""
+    models = ModelList(user_folder())
+    models.begin(python)
+    tasks.run(MODELS, models, refresh)
 
 
 class NEXTGENFACE_OT_open_installation_log(NextGenFaceOperator, bpy.types.Operator):

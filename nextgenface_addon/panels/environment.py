@@ -9,6 +9,7 @@ from bpy.app.translations import pgettext_iface as iface_
 
 from .. import tasks
 from .base import paragraphs
+from .models import draw_models
 
 if TYPE_CHECKING:
     from ..operators.environment import Known
@@ -99,17 +100,3 @@ def draw_check(layout: bpy.types.UILayout, row: dict[str, Any]) -> None:
     for text in (row.get("found"), row.get("wrong"), row.get("action")):
         if text:
             paragraphs(column, str(text), most=3, width=WIDTH - 20)
-
-
-def draw_models(layout: bpy.types.UILayout, known: Known) -> None:
-    """The face models that can be chosen by name."""
-    header, body = layout.panel("nextgenface_models", default_closed=True)
-    header.label(text="Face Models")
-    if body is None:
-        return
-    if not known.models:
-        body.label(text="Press Check to list them", icon="INFO")
-    for row in known.models:
-        split = body.split(factor=0.22)
-        split.label(text=row["name"], icon="USER", translate=False)
-        split.label(text=f"{row.get('note') or ''}  {row.get('path') or ''}", translate=False)

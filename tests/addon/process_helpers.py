@@ -47,6 +47,16 @@ def within(longest: Callable[[], float], seconds: float) -> bool:
     return any(longest() < seconds for _ in range(3))
 
 
+def fake_python(tmp_path: Path, code: str) -> Path:
+    """A program that gets the arguments after `-B -m MODULE`."""
+    script = tmp_path / "answer.py"
+    script.write_text("import sys\narguments = sys.argv[4:]\n" + code)
+    path = tmp_path / "python"
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
 def process_record(folder: Path) -> dict[str, Any]:
     """The process record of a job."""
     return dict(json.loads((folder / "process.json").read_text(encoding="utf-8")))

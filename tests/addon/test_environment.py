@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process_helpers import wait_for
+from process_helpers import fake_python, wait_for
 
 from nextgenface_addon import environment
-from nextgenface_addon.environment import Doctor, Installer, ModelList, estimate, lock_hash, own_python, state
+from nextgenface_addon.environment import Doctor, Installer, estimate, lock_hash, own_python, state
 from nextgenface_addon.faces import FaceFinder
 from nextgenface_addon.jobs import PhotoInput
 from nextgenface_addon.solver_python import SolverPythonError, find_solver_python
@@ -181,16 +181,6 @@ def test_what_an_installation_takes_is_told_before(tmp_path: Path) -> None:
     assert 0 < need.download < need.disk and need.free > 0
 
 
-def fake_python(tmp_path: Path, code: str) -> Path:
-    """A program that gets the arguments after `-B -m MODULE`."""
-    script = tmp_path / "answer.py"
-    script.write_text("import sys\narguments = sys.argv[4:]\n" + code)
-    path = tmp_path / "python"
-    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
-    path.chmod(0o755)
-    return path
-
-
 def test_the_doctors_table_comes_from_its_file(tmp_path: Path) -> None:
     row = {"name": "LLVM", "status": "warning", "found": "none", "wrong": "w", "action": "a"}
     table = json.dumps({"checks": [row, 3, {}]})
@@ -203,13 +193,6 @@ def test_the_doctors_table_comes_from_its_file(tmp_path: Path) -> None:
     doctor.begin(fake_python(tmp_path, "print('No module named nextgenface')\nsys.exit(1)\n"))
     assert doctor.wait(interval=0.01).state == "failed" and "not installed" in doctor.status.error
     assert doctor.rows() == [], "the table of before does not hold any more"
-
-
-def test_face_models_are_listed(tmp_path: Path) -> None:
-    models = ModelList(tmp_path / "m")
-    models.begin(fake_python(tmp_path, 'print(\'noise\')\nprint(\'[{"name": "builtin", "note": null}]\')\n'))
-    assert models.wait(interval=0.01).state == "finished"
-    assert [row["name"] for row in models.rows()] == ["builtin"]
 
 
 def test_faces_are_asked_for(tmp_path: Path) -> None:

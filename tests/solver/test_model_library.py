@@ -207,3 +207,17 @@ def test_download_installs_a_model(server: type[_Server], home: Path, tmp_path: 
     about = library.read_about(place)
     assert about["licence"] == "Apache-2.0" and "abc" in about["source"]
     assert library.check("gnm").hash == model.hash
+
+
+def test_a_stop_while_the_model_is_checked_leaves_nothing(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model_files.write_gnm(tmp_path / "files", spacing=12.0, sizes=(3, 2))
+
+    def stop(place: Path) -> None:
+        assert place.is_dir(), "its files are there already"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(library, "load_place", stop)
+    assert command.main(["add", str(tmp_path / "files"), "--name", "mine"]) == 130
+    assert not (home / "models" / "mine").exists() and "mine" not in listed(capsys)

@@ -202,7 +202,7 @@ def remove(name: str) -> Path:
 def _keep_if_it_loads(target: Path, name: str, licence: str, source: str) -> FaceModel:
     try:
         model = load_place(target)
-    except Exception:
+    except BaseException:  # stopped by Ctrl-C as well: what was never checked must not look installed
         shutil.rmtree(target, ignore_errors=True)
         raise
     files = {

@@ -21,6 +21,7 @@ from .solver_python import solver_folder
 from .user_folders import solver_home
 
 BUILTIN = "builtin"
+BASEL_VARIABLE = "NEXTGENFACE_DATA_DIR"
 
 Action = Literal["add", "check", "remove", "download"]
 
@@ -60,12 +61,17 @@ class ModelsChild(Child):
 
     stages = ()
 
-    def ask(self, python: Path, arguments: Sequence[str]) -> None:
-        """Start the command. Raises JobError."""
+    def ask(self, python: Path, arguments: Sequence[str], basel: str) -> None:
+        """Start the command; `basel` is the folder of the Basel Face Model, empty for where the solver looks
+        by itself. Raises JobError.
+        """
+        environment = solver_environment(solver_folder())
+        if basel:
+            environment[BASEL_VARIABLE] = basel
         command = [str(python), "-B", "-m", "nextgenface.cli.models", *arguments]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.launch(command, solver_environment(solver_folder()))
+            self.launch(command, environment)
         except OSError as problem:
             raise JobError(
                 f"The command for face models cannot be started: {problem.strerror or problem}."
@@ -78,9 +84,9 @@ class ModelList(ModelsChild):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "model-list", cancel_grace=1.0)
 
-    def begin(self, python: Path) -> None:
-        """Start the question. Raises JobError."""
-        self.ask(python, ["list", "--json"])
+    def begin(self, python: Path, basel: str = "") -> None:
+        """Start the question; `basel` as for `ask`. Raises JobError."""
+        self.ask(python, ["list", "--json"], basel)
 
     def final_status(self, code: int | None) -> JobStatus:
         status = replace(self.status, exit_code=code)
@@ -109,13 +115,15 @@ class ModelCommand(ModelsChild):
         self.name = name
         self.result_notes: list[str] = []
 
-    def begin(self, python: Path, paths: Sequence[Path] = ()) -> None:
-        """Start it; `paths` are the files or the folder of a model to add. Raises JobError."""
+    def begin(self, python: Path, paths: Sequence[Path] = (), basel: str = "") -> None:
+        """Start it; `paths` are the files or the folder of a model to add, `basel` as for `ask`. Raises
+        JobError.
+        """
         if self.action == "add":
             arguments = ["add", *(str(path) for path in paths), "--name", self.name]
         else:
             arguments = [self.action, self.name]
-        self.ask(python, [*arguments, "--json"])
+        self.ask(python, [*arguments, "--json"], basel)
 
     @property
     def facts(self) -> dict[str, Any]:

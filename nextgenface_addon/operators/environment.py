@@ -284,7 +284,7 @@ def start_doctor(context: bpy.types.Context) -> None:
 def start_list(python: Path) -> None:
     """Ask which face models there are. Raises JobError."""
     models = ModelList(user_folder())
-    models.begin(python)
+    models.begin(python, bpy.path.abspath(preferences(bpy.context).bfm_folder))
     tasks.run(MODELS, models, refresh)
 
 

@@ -11,7 +11,7 @@ from bpy.app.translations import pgettext_rpt as rpt_
 from .. import driver, tasks
 from ..jobs import JobError
 from ..models import Action, ModelCommand, name_for
-from ..preferences import solver_python
+from ..preferences import preferences, solver_python
 from ..user_folders import user_folder
 from .base import NextGenFaceOperator
 from .environment import DOCTOR, MODEL_COMMAND, MODELS, EnvironmentOperator, start_list, why_offline
@@ -38,7 +38,7 @@ def start(context: bpy.types.Context, action: Action, name: str, paths: Sequence
     """
     python = solver_python(context)
     command = ModelCommand(user_folder(), action, name)
-    command.begin(python, paths)
+    command.begin(python, paths, bpy.path.abspath(preferences(context).bfm_folder))
 
     def then() -> None:
         if action != "check":

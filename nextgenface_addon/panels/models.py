@@ -37,14 +37,16 @@ def draw_models(layout: bpy.types.UILayout, known: Known) -> None:
     header.label(text="Face Models")
     header.operator("nextgenface.list_models", text="", icon="FILE_REFRESH")
     header.operator("nextgenface.add_model", icon="FILE_FOLDER")
-    if body is None:
-        return
+    # The buttons above can be pressed while the list is closed, so what becomes of them is always shown.
+    shown = layout if body is None else body
     listing = tasks.get("models")
     command = tasks.get("model command")
     if isinstance(command, ModelCommand):
-        draw_command(body, command)
+        draw_command(shown, command)
     if listing is not None and listing.status.state == "failed":
-        paragraphs(body, listing.status.error, icon="ERROR", most=4, width=WIDTH)
+        paragraphs(shown, listing.status.error, icon="ERROR", most=4, width=WIDTH)
+    if body is None:
+        return
     if not known.models:
         body.label(text="Press Check to list them", icon="INFO")
     for row in known.models:
@@ -91,8 +93,9 @@ def draw_model(layout: bpy.types.UILayout, row: dict[str, Any], *, removable: bo
         if row.get("downloadable"):
             buttons.operator("nextgenface.download_model", text="Download", icon="IMPORT").model = name
         buttons.operator("nextgenface.add_model", icon="FILE_FOLDER").model = name
+    below = layout.column(align=True)
     for text in facts(row, installed):
-        paragraphs(layout, text, icon="BLANK1", most=2, width=WIDTH)
+        paragraphs(below, text, icon="BLANK1", most=2, width=WIDTH)
 
 
 def facts(row: dict[str, Any], installed: bool) -> list[str]:

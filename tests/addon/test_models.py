@@ -43,7 +43,8 @@ if action == "list":
     print("[WARNING] a library says something", file=sys.stderr, flush=True)
     own = sorted(models.iterdir()) if models.is_dir() else []
     rows = [row("builtin", models / "builtin.h5", note="built")] + [row(path.name, path) for path in own]
-    answer(rows + [row("open", downloadable=True, download_mb=60), row("form", note="ask for form.h5")])
+    answer(rows + [row("open", downloadable=True, download_mb=60), row("form", note="ask for form.h5")]
+           + [row("bfm", folder) for folder in [os.environ.get("NEXTGENFACE_DATA_DIR")] if folder])
 if action == "add":
     paths, name = [Path(path) for path in arguments[1:-3]], arguments[-2]
     assert arguments[-3] == "--name"
@@ -80,7 +81,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def python(tmp_path: Path) -> Path:
+def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The solver's Python, whose only module is the fake command."""
+    monkeypatch.delenv("NEXTGENFACE_DATA_DIR", raising=False)
     return fake_python(tmp_path, FAKE_COMMAND)
 
 
@@ -149,13 +152,13 @@ def online(addon: Any) -> Iterator[Any]:
     addon.context.preferences.system.use_online_access = False
 
 
-def drawn() -> Any:
+def drawn(*, open_panels: bool = True) -> Any:
     from fake_layout import FakeLayout
 
     from nextgenface_addon.operators.environment import known
     from nextgenface_addon.panels.models import draw_models
 
-    layout = FakeLayout()
+    layout = FakeLayout(open_panels=open_panels)
     draw_models(layout, known)
     return layout
 
@@ -206,7 +209,9 @@ def test_models_are_added_checked_and_removed(addon: Any, tmp_path: Path) -> Non
 
     with pytest.raises(RuntimeError, match="no face model of a known format"):
         addon.ops.nextgenface.add_model(directory=str(tmp_path), files=[{"name": "bad.h5"}])
-    assert any("bad: bad.h5 is no face model" in text for text in drawn().texts)
+    for open_panels in (True, False):
+        texts = drawn(open_panels=open_panels).texts
+        assert any("bad: bad.h5 is no face model" in text for text in texts)
     with pytest.raises(RuntimeError, match="or its folder"):
         addon.ops.nextgenface.add_model()
 
@@ -219,6 +224,17 @@ def test_models_are_added_checked_and_removed(addon: Any, tmp_path: Path) -> Non
     assert "mine" not in listed() and "ict" in listed()
     with pytest.raises(RuntimeError, match="nothing was removed"):
         addon.ops.nextgenface.remove_model(model="mine")
+
+
+def test_the_folder_in_the_preferences_counts(addon: Any, tmp_path: Path) -> None:
+    entry = addon.context.preferences.addons.new()
+    entry.module = "nextgenface_addon"
+    try:
+        entry.preferences.bfm_folder = str(tmp_path / "bfm")
+        assert addon.ops.nextgenface.list_models() == {"FINISHED"}
+        assert listed()[-1] == "bfm" and str(tmp_path / "bfm") in drawn().texts
+    finally:
+        addon.context.preferences.addons.remove(entry)
 
 
 def test_nothing_is_downloaded_in_offline_mode(addon: Any, tmp_path: Path) -> None:

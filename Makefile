@@ -35,6 +35,8 @@ bench: setup  ## accuracy on synthetic heads in DATA, what more photos bring, th
 	.venv/solver/bin/python benchmarks/batch.py
 	.venv/solver/bin/python benchmarks/multiview.py --method texture --data $(DATA)/multiview_00 --out $(OUT)/bench --perturbed
 	.venv/solver/bin/python benchmarks/multiview.py --method gaussians --data $(DATA)/multiview_00 --out $(OUT)/bench
+	.venv/solver/bin/python benchmarks/multiview.py --method mesh --data $(DATA)/multiview_00 --out $(OUT)/bench
+	.venv/solver/bin/python benchmarks/remesh_fuzz.py
 
 extension: setup  ## the zip that Blender installs, in out/; STORE=1: without the installer
 	@$(PYTHON) tools/extension.py $(OUT) $(if $(STORE),--store)

@@ -50,7 +50,6 @@ RATES = {"diffuse": 0.01, "specular": 0.01, "roughness": 0.01}  # log units, lev
 COARSE = 8  # gloss is refined on a grid this much coarser: one photo shows highlights, not pores
 SYMMETRY_SCALE = 10.0  # per squared difference between a texel's change and its mirror image's
 CONSISTENCY_SCALE = 2e-4  # squared change at which a consistency weight of 1 costs 0.5
-GLOSS_TIGHTNESS = 0.08  # of both for gloss, which the statistics hardly know: people differ by 0.07 and more
 LEVEL_RANGE, ROUGHNESS_RANGE = (0.0, 1.0), (0.15, 0.9)
 ROUGHNESS_STEPS = (0.2, 0.35, 0.5, 0.7)  # glossy light is prefiltered at these and interpolated
 FINISH_STEPS = 40  # with rays, at the end of engine = hybrid
@@ -397,9 +396,8 @@ class TextureProblem:
         for name, (symmetry, consistency, smoothness) in weights.items():
             moved = changes[name] * self.base if name == "diffuse" else changes[name]
             other = moved[self.texels.mirror]
-            tightness = 1.0 if name == "diffuse" else GLOSS_TIGHTNESS
-            total = total + tightness * symmetry * ((moved - other)[valid] ** 2).mean() * SYMMETRY_SCALE
-            total = total + tightness * consistency * (moved[valid] ** 2).mean() / (2 * CONSISTENCY_SCALE)
+            total = total + symmetry * ((moved - other)[valid] ** 2).mean() * SYMMETRY_SCALE
+            total = total + consistency * (moved[valid] ** 2).mean() / (2 * CONSISTENCY_SCALE)
             grid = moved.view(n, n, -1)
             inside = valid.view(n, n, 1)
             dx = (grid[:, 1:] - grid[:, :-1]) * (inside[:, 1:] & inside[:, :-1])

@@ -100,7 +100,8 @@ def test_export_of_a_foreign_checkpoint_without_its_photo_says_so(
     code = export.main([str(tmp_path / "foreign.pickle"), "--output", str(target), *small_arguments()])
     captured = capsys.readouterr()
     assert code == 0, captured.err
-    assert "comes from another program" in captured.err and "Name it with --input" in captured.err
+    assert "its coefficients and its light are converted" in captured.err
+    assert "Name it with --input" in captured.err
     result = json.loads((target / "result.json").read_text(encoding="utf-8"))
     assert result["photos"][0]["files"]["photo"] is None
     assert (result["photos"][0]["width"], result["photos"][0]["height"]) == (128, 100)

@@ -16,6 +16,7 @@ from nextgenface.fitting.photometric import fit_photometric
 from nextgenface.fitting.pipeline import sample_texture
 from nextgenface.fitting.pose import fit_pose
 from nextgenface.fitting.raytraced_finish import finish
+from nextgenface.fitting.refinement import refine
 from nextgenface.fitting.state import FaceState, initial_state
 from nextgenface.fitting.textures import FINISH_STEPS, TextureProblem, fit_textures
 from nextgenface.rendering.deferred import Pose, Shading, shade_vertices, trace_transfer, vertex_normals
@@ -115,7 +116,7 @@ def light_known(head: Head, config: Config) -> dict[str, Any]:
     problem = TextureProblem(head.model, [head.view], head.truth, [0], config)
     problem.photometric.trace()
     problem.separate()
-    problem.refine(steps, listener)
+    refine(problem, steps, listener)
     if problem.rays is not None:
         finish(problem, problem.rays, FINISH_STEPS, listener, 0, FINISH_STEPS)
     _, specular, roughness, _ = problem.maps()

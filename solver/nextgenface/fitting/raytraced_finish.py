@@ -19,13 +19,13 @@ from ..rendering.raster import Fragments, rasterize
 from .lightsolve import neighbour_laplacian
 from .loop import run_steps
 from .photoset import ROBUST_SCALE
+from .refinement import PHOTO_WEIGHT, REGULARISER_WEIGHT
 from .targets import encode
 from .traced import TracedPhotos
 
 if TYPE_CHECKING:
     from .textures import TextureProblem
 
-PHOTO_WEIGHT, REGULARISER_WEIGHT = 1000.0, 0.2  # the guide's
 MAP_RATE = 0.006  # log units, level, roughness per step
 LIGHT_RATE = 0.02  # log units per step
 FIRST_SAMPLES = 64  # per pixel of the picture that residuals start from

@@ -3,8 +3,8 @@
 First the surface and the light may explain what the coefficients left over (`relief`); the rest is split
 into skin and shading (`separation`) and the skin's part becomes the diffuse map. Texels no photo sees are
 completed from the mirror side and the statistical texture. Last, all three maps take gradient steps on the
-photo under the guide's regularisers (symmetry, consistency with where they started, smoothness), on valid
-texels only.
+photo (`refinement`, `raytraced_finish`) under the guide's regularisers (symmetry, consistency with where
+they started, smoothness), on valid texels only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,20 +21,16 @@ from torch.nn import functional as tf
 from ..config import Config
 from ..events import Listener
 from ..facemodel.model import FaceModel
-from ..rendering.deferred import (
-    Shading,
-    shade_vertices,
-    specular_reflectance,
-    vertex_normals,
-)
+from ..rendering.deferred import Shading, shade_vertices, vertex_normals
 from ..rendering.light import lobes_to_sh
 from ..rendering.raster import Fragments, rasterize
 from ..views import FaceView
 from .loop import run_steps
 from .matching import RESOLUTION, SCALES, Matches, find_matches, match_loss
 from .photometric import PhotometricProblem, groups
-from .photoset import EFFECTIVE_PIXELS, ROBUST_SCALE
+from .photoset import EFFECTIVE_PIXELS
 from .raytraced_finish import finish
+from .refinement import refine
 from .relief import Relief, lid_clearance
 from .skinmap import skin_map
 from .state import FaceState, StageReport
@@ -46,26 +42,11 @@ RELIEF_SHARE = 0.16  # of iterStep3
 RELIEF_RATE = 0.15  # mm per step, before smoothing
 RELIEF_WEIGHT = 0.02  # prior against the mean squared code-value error in photo sigmas
 MATCH_WEIGHT = 2 / EFFECTIVE_PIXELS  # of matches between photos, beside the mean squared error of pixels
-RATES = {"diffuse": 0.01, "specular": 0.01, "roughness": 0.01}  # log units, level, roughness
 COARSE = 8  # gloss is refined on a grid this much coarser: one photo shows highlights, not pores
 SYMMETRY_SCALE = 10.0  # per squared difference between a texel's change and its mirror image's
 CONSISTENCY_SCALE = 2e-4  # squared change at which a consistency weight of 1 costs 0.5
 LEVEL_RANGE, ROUGHNESS_RANGE = (0.0, 1.0), (0.15, 0.9)
-ROUGHNESS_STEPS = (0.2, 0.35, 0.5, 0.7)  # glossy light is prefiltered at these and interpolated
 FINISH_STEPS = 40  # with rays, at the end of engine = hybrid
-GUIDE = {"photo": 1000.0, "regulariser": 0.2}
-
-
-@dataclass(frozen=True)
-class _Pixels:
-    """The pixels of one photo that stage 3 compares, with the light that falls on them."""
-
-    encoded: Tensor  # (N, 3)
-    weight: Tensor  # (N,)
-    uv: Tensor  # (N, 2) grid_sample coordinates
-    diffuse: Tensor  # (N, 3)
-    glossy: Tensor  # (S, N, 3) at ROUGHNESS_STEPS
-    cos_view: Tensor  # (N,)
 
 
 def fit_textures(
@@ -89,7 +70,7 @@ def fit_textures(
         rays = problem.rays
         traced = 0 if rays is None else left if config.engine == "raytraced" else min(FINISH_STEPS, left)
         if traced < left:
-            outcome, done = problem.refine(left - traced, listener, start, total)
+            outcome, done = refine(problem, left - traced, listener, start, total)
             losses += outcome
             converged &= done
         if rays is not None:
@@ -134,7 +115,7 @@ class TextureProblem:
         self.relief = Relief(self.white.faces, count, self.white.skin * (1 - self.white.firm))
         self.clearance = self._clearance()
         self.offsets = self.clearance
-        self._uv = torch.as_tensor(model.uv, dtype=torch.float32, device=state.shape.device)
+        self.uv = torch.as_tensor(model.uv, dtype=torch.float32, device=state.shape.device)
 
     @torch.no_grad()
     def _clearance(self) -> Tensor:
@@ -191,7 +172,7 @@ class TextureProblem:
         outcome = run_steps(
             "textures", cap, step, lambda: self.relief.raw.detach().clone(), listener,
             settle=int(0.6 * cap) + 1, first=first, total=total,
-            preview=self._preview(listener), preview_every=1,
+            preview=self.preview(listener), preview_every=1,
         )  # fmt: skip
         with torch.no_grad():
             self.relief.raw.copy_(outcome.best)
@@ -256,65 +237,7 @@ class TextureProblem:
         fragments = rasterize(pose.screen(camera), camera[:, 2], w.faces, target.height, target.width)
         return shading, camera, fragments
 
-    # ---- refinement -----------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _pixels(self, k: int) -> _Pixels:
-        p, w = self.photometric, self.white
-        photo = p.photos[k]
-        target = photo.targets[-1]
-        assert photo.transfer is not None
-        shading, camera, fragments = self.shading(k, target)
-        colour = w.colour(p.z_albedo)
-        glossy = []
-        for value in ROUGHNESS_STEPS:
-            rough = torch.full_like(w.roughness, value)
-            lit = shade_vertices(camera, w.faces, photo.environment, colour, rough, photo.transfer)
-            glossy.append(fragments.interpolate(lit.glossy))
-        values = fragments.interpolate(
-            torch.cat([shading.diffuse, shading.cos_view[:, None], self._uv, w.skin[:, None]], 1)
-        )
-        uv = values[:, 4:6]
-        grid = torch.stack([uv[:, 0] * 2 - 1, (1 - uv[:, 1]) * 2 - 1], 1)
-        weight = values[:, 6] * target.valid[fragments.pixel] * ((values[:, 3] - 0.1) / 0.4).clamp(0, 1)
-        weight = weight * photo.trust
-        return _Pixels(
-            target.encoded[fragments.pixel], weight, grid, values[:, :3], torch.stack(glossy), values[:, 3]
-        )
-
-    def refine(
-        self, cap: int, listener: Listener, first: int = 0, total: int | None = None
-    ) -> tuple[list[float], bool]:
-        """Gradient steps on all three maps; returns the losses and whether they converged."""
-        pixels = [self._pixels(k) for k in range(len(self.photometric.photos))]
-        texture = self.changes()
-        optimiser = torch.optim.Adam([{"params": [v], "lr": RATES[k]} for k, v in texture.items()], eps=1e-6)
-
-        def step(i: int) -> float:
-            optimiser.zero_grad(set_to_none=True)
-            with torch.enable_grad():
-                moved = self.moved(texture)
-                loss = GUIDE["regulariser"] * self.regulariser(moved)
-                for photo in pixels:
-                    loss = loss + GUIDE["photo"] * self._error(photo, moved) / len(pixels)
-                loss.backward()
-            for group in optimiser.param_groups:
-                group["lr"] *= 0.985
-            optimiser.step()
-            return float(loss.detach())
-
-        outcome = run_steps(
-            "textures", cap, step, lambda: {k: v.detach().clone() for k, v in texture.items()}, listener,
-            patience=8, tolerance=3e-3, first=first, total=total,
-            preview=self._preview(listener), preview_every=1,
-        )  # fmt: skip
-        self.adopt(self.moved(outcome.best))
-        return outcome.losses, outcome.converged
-
-    def changes(self) -> dict[str, Tensor]:
-        """What refinement moves, as leaves at 0: log diffuse per texel, gloss and roughness on a grid."""
-        found = {**self.coarse(), "diffuse": torch.zeros_like(self.change)}
-        return {name: value.requires_grad_() for name, value in found.items()}
+    # ---- maps ------------------------------------------------------------------------------------------
 
     def coarse(self) -> dict[str, Tensor]:
         """Zeros (1, C, T/8, T/8) for changes of all three maps on a coarse grid."""
@@ -334,7 +257,8 @@ class TextureProblem:
         level = (self.level + moved["specular"]).clamp(*LEVEL_RANGE)
         return torch.cat([diffuse, level, (self.roughness + moved["roughness"]).clamp(*ROUGHNESS_RANGE)], 1)
 
-    def _preview(self, listener: Listener) -> Callable[[int], None]:
+    def preview(self, listener: Listener) -> Callable[[int], None]:
+        """What shows a listener how far the fit is."""
         return lambda i: listener.preview("textures", i, self.photometric.preview)
 
     def moved(self, texture: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -346,29 +270,6 @@ class TextureProblem:
             else value
             for name, value in texture.items()
         }
-
-    def _error(self, photo: _Pixels, moved: dict[str, Tensor]) -> Tensor:
-        """Mean robust absolute code-value error of the textured face."""
-        n = self.texels.resolution
-        sampled = tf.grid_sample(
-            self.skin(moved).T.view(1, -1, n, n),
-            photo.uv[None, :, None],
-            mode="bilinear",
-            align_corners=False,
-            padding_mode="border",
-        )[0, :, :, 0].T
-        colour, level, rough = sampled[:, :3], sampled[:, 3], sampled[:, 4].contiguous()
-        steps = torch.tensor(ROUGHNESS_STEPS).to(rough)
-        upper = torch.searchsorted(steps, rough.detach()).clamp(1, len(steps) - 1)
-        share = ((rough - steps[upper - 1]) / (steps[upper] - steps[upper - 1])).clamp(0, 1)[:, None]
-        rows = torch.arange(len(rough), device=rough.device)
-        glossy = photo.glossy[upper - 1, rows] * (1 - share) + photo.glossy[upper, rows] * share
-        reflected = specular_reflectance(level, rough, photo.cos_view)[:, None]
-        radiance = colour * photo.diffuse * (1 - reflected) + glossy * reflected
-        gap = encode(radiance) - photo.encoded
-        squared = (gap.detach() ** 2).mean(1)
-        weight = photo.weight / (1 + squared / ROBUST_SCALE**2)
-        return (weight[:, None] * (gap**2 + 1e-6).sqrt()).sum() / (3 * weight.sum()).clamp(min=1.0)
 
     def regulariser(self, changes: dict[str, Tensor]) -> Tensor:
         """The guide's texture terms, as means over valid texels (units of base colour, level, roughness)."""

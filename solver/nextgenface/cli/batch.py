@@ -16,7 +16,16 @@ from ..batch.run import STALL_SECONDS, BatchRequest, Reporter, run_batch
 from ..batch.summary import Row, Summary
 from ..config import Config
 from ..events import JsonlListener
-from .common import EXIT_BUG, EXIT_CANCELLED, StopFlag, add_common_options, config_from, run_with, user_path
+from .common import (
+    EXIT_BUG,
+    EXIT_CANCELLED,
+    StopFlag,
+    add_common_options,
+    config_from,
+    run_with,
+    settings_from,
+    user_path,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -69,17 +78,12 @@ def run(options: argparse.Namespace) -> int:
     config.validate()
     for text in config.warnings:
         reporter.warning(text)
-    chosen = {
-        name: str(value) for name in ("device", "seed") if (value := getattr(options, name)) is not None
-    }
-    settings = {key.strip(): value for key, _, value in (item.partition("=") for item in options.set)}
-    settings |= chosen
     request = BatchRequest(
         input=options.input,
         output=options.output,
         config=config,
         config_file=Path(options.config).expanduser() if options.config else None,
-        set=tuple(settings.items()),
+        set=tuple(settings_from(options).items()),
         retry=options.retry,
         stall_seconds=options.timeout,
     )

@@ -1,4 +1,4 @@
-"""What the commands share: options, listeners, signals, exit codes, errors for people."""
+"""What the commands share: options, listeners, signals, exit codes, errors for people, running a method."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from ..config import Config
 from ..errors import Cancelled, ConfigError, NextGenFaceError
 from ..events import BarListener, CancelWhen, JsonlListener, Listener, ListenerHandler, QuietListener, Tee
+from ..multiview.options import add_options, typed_options
 
 EXIT_BUG = 1
 EXIT_USER = 2
@@ -106,6 +108,47 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     add_output_options(parser)
 
 
+def add_method_options(
+    parser: argparse.ArgumentParser,
+    options: type[Any],
+    *,
+    output: Sequence[str] = ("--output",),
+    default: str = "output",
+    shown: str = "folder of the result",
+    held_out: str = "--heldOut",
+    resume: Sequence[str] = ("--resume",),
+) -> None:
+    """What every method for many views takes beside its inputs; `options` are its own.
+
+    Flags are parameters, because the programs whose command lines these follow spell them each in its own
+    way.
+    """
+    parser.add_argument(
+        *output,
+        dest="output",
+        type=user_path,
+        default=Path(default),
+        metavar="DIR",
+        help=f"{shown} (default: ./{default})",
+    )
+    parser.add_argument(
+        held_out,
+        dest="held_out",
+        nargs="*",
+        default=[],
+        metavar="NAME",
+        help="views that are not learned from but drawn and scored at the end",
+    )
+    parser.add_argument(
+        *resume,
+        dest="resume",
+        action="store_true",
+        help="go on from the checkpoint of a stopped run in the folder of the result",
+    )
+    add_options(parser, options)
+    add_output_options(parser)
+
+
 def user_path(text: str) -> Path:
     """A path as a person types it: ~ is the home folder. For argparse's `type`."""
     return Path(text).expanduser()
@@ -116,16 +159,24 @@ def config_from(arguments: argparse.Namespace) -> Config:
     config = Config()
     if arguments.config:
         config.fillFromDicFile(arguments.config)
+    for key, value in settings_from(arguments).items():
+        config.set(key, value)
+    return config
+
+
+def settings_from(arguments: argparse.Namespace) -> dict[str, str]:
+    """What a command line sets beside the file, in this order. Raises ConfigError."""
+    settings: dict[str, str] = {}
     for item in arguments.set:
         key, separator, value = item.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"--set {item!r}: write it as --set key=value, for example --set rtSamples=200")
-        config.set(key.strip(), value)
+        settings[key.strip()] = value
     for name in ("device", "seed", "face"):
         value = getattr(arguments, name, None)
         if value is not None:
-            config.set(name, str(value))
-    return config
+            settings[name] = str(value)
+    return settings
 
 
 def make_listener(arguments: argparse.Namespace, stop: StopFlag, *more: Listener) -> Tee:
@@ -149,6 +200,42 @@ def listening(arguments: argparse.Namespace) -> Iterator[Tee]:
             yield listener
         finally:
             listener.close()
+
+
+def solve(arguments: argparse.Namespace, work: Callable[[Listener], Path]) -> int:
+    """Do `work` with the listener that the command line asks for; say where its `result.json` is."""
+    with listening(arguments) as listener:
+        with logged_to(listener):
+            result = work(listener)
+        listener.close()
+        report_result(result, arguments)
+    return 0
+
+
+def run_method(
+    name: str,
+    options: type[Any],
+    arguments: argparse.Namespace,
+    inputs: Sequence[Path],
+    *,
+    output: Path | None = None,
+    more: Mapping[str, str] | None = None,
+) -> int:
+    """Run a method for many views on what `add_method_options` understood.
+
+    `output` where it is not the typed one; `more` settings than `options` has.
+    """
+    from ..multiview.method import Request, method
+
+    request = Request(
+        inputs=tuple(inputs),
+        output=output or arguments.output,
+        mesh=getattr(arguments, "mesh", None),
+        held_out=tuple(arguments.held_out),
+        options=typed_options(options, arguments) | dict(more or {}),
+        resume=arguments.resume,
+    )
+    return solve(arguments, lambda listener: method(name)(request, listener))
 
 
 def run_with(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
@@ -197,8 +284,13 @@ def report_result(result: Path, options: argparse.Namespace) -> None:
     """Say where the result is."""
     if options.json:
         JsonlListener(sys.stdout).write("done", result=str(result))
-    elif not options.quiet:
-        print(f"The result is in {result.parent}", flush=True)
+    say(f"The result is in {result.parent}", options)
+
+
+def say(text: str, options: argparse.Namespace) -> None:
+    """Print a line for people, unless the command line asks for silence or JSON."""
+    if not options.quiet and not options.json:
+        print(text, flush=True)
 
 
 def check_stop(listener: Listener) -> None:

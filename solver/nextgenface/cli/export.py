@@ -5,16 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from .common import (
-    add_common_options,
-    config_from,
-    listening,
-    logged_to,
-    report_result,
-    run_with,
-    user_path,
-)
+from ..events import Listener
+from .common import add_common_options, config_from, run_with, solve, user_path
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,8 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    options = build_parser().parse_args(arguments)
-    return run_with(run, options)
+    return run_with(run, build_parser().parse_args(arguments))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,14 +46,11 @@ def run(options: argparse.Namespace) -> int:
     from ..export import export
     from ..photos import list_photos
 
-    with listening(options) as listener:
-        with logged_to(listener):
-            config = config_from(options)
-            photos = list_photos(options.input) if options.input else []
-            result = export(options.checkpoint, options.output, config, listener, photos)
-        listener.close()
-        report_result(result, options)
-    return 0
+    def work(listener: Listener) -> Path:
+        photos = list_photos(options.input) if options.input else []
+        return export(options.checkpoint, options.output, config_from(options), listener, photos)
+
+    return solve(options, work)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..multiview.options import add_options, typed_options
-from .common import add_output_options, listening, logged_to, report_result, run_with, user_path
+from ..multiview.options import typed_options
+from .common import add_method_options, add_output_options, run_method, run_with, say, user_path
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,23 +23,14 @@ def build_parser() -> argparse.ArgumentParser:
         "nextgenface-mesh import-dtu INPUT OUTPUT converts scans with cameras.npz.",
     )
     parser.add_argument("--input_dir", type=user_path, default=Path("data"), metavar="DIR", help="(./data)")
-    parser.add_argument(
-        "--output_dir",
-        type=user_path,
-        default=Path("out"),
-        metavar="DIR",
-        help="results in DIR/run_name (./out)",
+    add_method_options(
+        parser,
+        MeshOptions,
+        output=("--output_dir",),
+        default="out",
+        shown="parent of the folder of the result, DIR/run_name",
+        held_out="--held_out",
     )
-    parser.add_argument(
-        "--held_out",
-        nargs="*",
-        default=[],
-        metavar="NAME",
-        help="views that are only drawn and scored at the end",
-    )
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a stopped run")
-    add_options(parser, MeshOptions)
-    add_output_options(parser)
     return parser
 
 
@@ -69,25 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Reconstruct what the command line asks for."""
-    from ..multiview.method import Request
-    from ..multiview.neural_shading.method import data_set_name, reconstruct
+    from ..multiview.neural_shading.method import data_set_name
     from ..multiview.neural_shading.options import MeshOptions
 
-    typed = typed_options(MeshOptions, options)
-    name = typed.get("run_name") or data_set_name(options.input_dir)
-    request = Request(
-        inputs=(options.input_dir,),
-        output=options.output_dir / name,
-        held_out=tuple(options.held_out),
-        options=typed,
-        resume=options.resume,
-    )
-    with listening(options) as listener:
-        with logged_to(listener):
-            result = reconstruct(request, listener)
-        listener.close()
-        report_result(result, options)
-    return 0
+    name = typed_options(MeshOptions, options).get("run_name") or data_set_name(options.input_dir)
+    return run_method("mesh", MeshOptions, options, [options.input_dir], output=options.output / name)
 
 
 def convert(options: argparse.Namespace) -> int:
@@ -106,8 +83,7 @@ def convert(options: argparse.Namespace) -> int:
         views = idr.read(scan)
         named = [replace(view, name=f"cam{number:06d}") for number, view in enumerate(views)]
         nds.write(target, replace(views, views=tuple(named)))
-        if not options.quiet and not options.json:
-            print(f"{scan.name}: {len(named)} views in {target / 'views'}", flush=True)
+        say(f"{scan.name}: {len(named)} views in {target / 'views'}", options)
     return 0
 
 

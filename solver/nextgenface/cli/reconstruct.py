@@ -57,8 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    options = build_parser().parse_args(arguments)
-    return run_with(run, options)
+    return run_with(run, build_parser().parse_args(arguments))
 
 
 def run(options: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from .common import (
     listening,
     logged_to,
     run_with,
+    say,
     user_path,
 )
 
@@ -82,8 +83,7 @@ def run(options: argparse.Namespace) -> int:
             path = folder / f"turntable_{options.photo}.{options.format}"
             write_animation(path, frames, options.fps)
             folder = path
-        if not options.quiet and not options.json:
-            print(f"The turntable is in {folder}", flush=True)
+        say(f"The turntable is in {folder}", options)
     return 0
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from ..multiview.options import add_options, typed_options
-from .common import add_output_options, listening, logged_to, report_result, run_with, user_path
+from .common import add_method_options, run_method, run_with, user_path
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,34 +32,17 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="mesh with texture coordinates: .obj, .ply, .off (default: that of the fitted face in --views)",
     )
-    parser.add_argument(
-        "--output",
-        "--results_dir",
-        type=user_path,
-        default=Path("output"),
-        metavar="DIR",
-        help="folder of the result (default: ./output)",
+    add_method_options(
+        parser,
+        TextureOptions,
+        output=("--output", "--results_dir"),
+        resume=("--resume", "--continue_train"),
     )
-    parser.add_argument(
-        "--heldOut",
-        nargs="*",
-        default=[],
-        metavar="NAME",
-        help="views that are not learned from but drawn and scored at the end",
-    )
-    parser.add_argument(
-        "--resume",
-        "--continue_train",
-        action="store_true",
-        help="go on from the checkpoint of a stopped run in the output folder",
-    )
-    add_options(parser, TextureOptions)
     parser.add_argument("--gpu_ids", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     for name in UNUSED:
         parser.add_argument(
             f"--{name}", nargs="?", const="true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
-    add_output_options(parser)
     return parser
 
 
@@ -72,26 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Optimise what the command line asks for."""
-    from ..multiview.method import Request
-    from ..multiview.texture.method import reconstruct
     from ..multiview.texture.options import UNUSED, TextureOptions
 
-    typed = typed_options(TextureOptions, options)
-    typed |= {name: getattr(options, name) for name in (*UNUSED, "gpu_ids") if hasattr(options, name)}
-    request = Request(
-        inputs=(options.views,),
-        output=options.output,
-        mesh=options.mesh,
-        held_out=tuple(options.heldOut),
-        options=typed,
-        resume=options.resume,
-    )
-    with listening(options) as listener:
-        with logged_to(listener):
-            result = reconstruct(request, listener)
-        listener.close()
-        report_result(result, options)
-    return 0
+    unused = {name: getattr(options, name) for name in (*UNUSED, "gpu_ids") if hasattr(options, name)}
+    return run_method("texture", TextureOptions, options, [options.views], more=unused)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .common import add_output_options, listening, logged_to, run_with, user_path
+from .common import add_output_options, listening, logged_to, run_with, say, user_path
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -63,8 +63,7 @@ def run(options: argparse.Namespace) -> int:
                 frame=Frame(options.unit, options.up),
             )
         listener.close()
-    if not options.quiet and not options.json:
-        print(f"{count} UV maps are in {options.output / 'uvs'}", flush=True)
+    say(f"{count} UV maps are in {options.output / 'uvs'}", options)
     return 0
 
 

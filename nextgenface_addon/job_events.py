@@ -186,6 +186,8 @@ def apply_event(
     if kind == "preview" and isinstance(event.get("path"), str):
         return replace(status, preview=folder / event["path"], preview_number=status.preview_number + 1)
     if kind == "warning" and isinstance(event.get("text"), str):
+        if event["text"] in status.warnings:  # a stage says again what an earlier one has said
+            return status
         return replace(status, warnings=(*status.warnings, event["text"])[-100:])
     if kind == "error" and isinstance(event.get("text"), str):
         return replace(status, error=event["text"], kind=str(event.get("kind") or ""))

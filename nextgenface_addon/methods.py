@@ -24,8 +24,8 @@ class Method:
 
     `stages`: (name in the events, title for people), in order. `stage_checkpoints`: its stages 1, 2, 3 leave
     `checkpoints/stageN_output.pickle` behind; other methods find their own way on with `resume` in job.json.
-    `takes_mesh`: the panel asks for a mesh to start from. `source`: the solver's file with its options,
-    without which it is not offered.
+    `takes_mesh`: the panel asks for a mesh to start from. `source`: the solver's file with its options;
+    a method for many views is not offered without it.
     """
 
     name: str
@@ -34,9 +34,9 @@ class Method:
     input: Input
     stages: tuple[tuple[str, str], ...]
     option_groups: tuple[str, ...]
+    source: str
     stage_checkpoints: bool = False
     takes_mesh: bool = False
-    source: str = ""
 
 
 EVERY_METHOD: tuple[Method, ...] = (
@@ -51,8 +51,19 @@ EVERY_METHOD: tuple[Method, ...] = (
             ("textures", "Textures"),
             ("render", "Final pictures"),
         ),
-        option_groups=("detail", "camera", "skin", "steps", "model", "landmarks", "light", "computing"),
+        option_groups=(
+            "detail",
+            "camera",
+            "several",
+            "skin",
+            "steps",
+            "model",
+            "landmarks",
+            "light",
+            "computing",
+        ),
         stage_checkpoints=True,
+        source="config.py",
     ),
     Method(
         name="texture",
@@ -91,7 +102,7 @@ def method_source(method: Method) -> Path:
     return package_root() / "solver" / "nextgenface" / method.source
 
 
-METHODS = tuple(method for method in EVERY_METHOD if not method.source or method_source(method).is_file())
+METHODS = tuple(m for m in EVERY_METHOD if m.input == "photos" or method_source(m).is_file())
 """Those that this copy of the solver has."""
 
 

@@ -1,8 +1,7 @@
 """The solver's options that the panel shows, as one table. No bpy in here.
 
-Names, types and defaults are the solver's (tests hold them to it): those of assets/default.ini for a face, of
-the methods' own lists for the others. An option whose value is the default is not sent, so that what a photo
-says about itself still counts where nobody has chosen.
+Names are the solver's; defaults and limits are read from its own lists. An option whose value is the default
+is not sent, so that what a photo says about itself still counts where nobody has chosen.
 """
 
 from __future__ import annotations

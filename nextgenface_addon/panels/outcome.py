@@ -21,6 +21,8 @@ HELP = {
 """Which button helps, by the class of the solver's error."""
 
 ENDED_BY_SYSTEM = (-9, 137)
+WARNINGS = 4
+"""As many are shown."""
 
 
 def draw_outcome(
@@ -54,9 +56,13 @@ def draw_outcome(
 
 
 def draw_warnings(layout: bpy.types.UILayout, status: JobStatus) -> None:
-    """The last warnings."""
-    for warning in status.warnings[-2:]:
+    """The last warnings: what was not used as asked, such as an engine that does not work here."""
+    for warning in status.warnings[-WARNINGS:]:
         paragraphs(layout, warning, icon="ERROR", most=3)
+    more = len(status.warnings) - WARNINGS
+    if more > 0:
+        text = iface_("More warnings in the log: {count}").format(count=more)
+        layout.label(text=text, icon="BLANK1", translate=False)
 
 
 def draw_help(layout: bpy.types.UILayout, folder: Path, status: JobStatus) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from nextgenface_addon.method_options import solver_defaults
 from nextgenface_addon.methods import METHODS, method_named, method_source
 from nextgenface_addon.options import GROUPS, OPTIONS, changed
 from nextgenface_addon.presets import PresetError, UserPresets, checked, shipped, values_of
+from nextgenface_addon.solver_options import Declared, declared
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ASSETS = REPOSITORY / "assets"
@@ -34,29 +34,48 @@ def test_options_are_the_solvers_with_its_defaults() -> None:
         assert value == option.default, name
 
 
-def test_options_of_the_other_methods_are_the_solvers_with_its_defaults(tmp_path: Path) -> None:
-    for method in METHODS[1:]:
-        known = solver_defaults(method_source(method))
+def test_every_option_of_a_face_is_shown_or_left_out_on_purpose() -> None:
+    """`device` and `face` have their own places in the panel; the others are for scripts and comparisons."""
+    elsewhere = {"device", "face", "leaveOut", "rtOutlineEvery", "verbose"}
+    known = declared(method_source(METHODS[0]))
+    assert set(known) - elsewhere == {option.name for option in OPTIONS.values() if option.method == "face"}
+    assert set(known) == set(face_defaults())
+
+
+def test_options_are_within_what_the_solver_takes() -> None:
+    for method in METHODS:
+        known = declared(method_source(method))
         asked = {option.name: option for option in OPTIONS.values() if option.method == method.name}
         assert len(asked) >= 4 and set(asked) <= set(known)
         for name, option in asked.items():
-            assert option.default == known[name] and type(option.default) is type(known[name]), name
-            assert not option.choices or option.default in [choice[0] for choice in option.choices], name
+            assert sorted(choice[0] for choice in option.choices) == sorted(known[name].choices), name
             if option.low is not None:
                 assert option.low <= float(option.default) <= (option.high or float("inf")), name
-    assert solver_defaults(tmp_path / "gone.py") == {}
+    assert (OPTIONS["maxResolution"].low, OPTIONS["maxResolution"].high) == (64, 4096)
+    assert OPTIONS["gaussians_shDegree"].high == 3
+
+
+def test_a_list_of_the_solver_is_read_without_running_it(tmp_path: Path) -> None:
+    assert declared(tmp_path / "gone.py") == {}
     (tmp_path / "list.py").write_text(
-        "class Options:\n    steps: int = option(7, 'text', low=1)\n    other: int = 3\n"
+        "import no_such_module\n"
+        "class Options:\n"
+        "    steps: int = option(7, 'text', low=1, high=2**31 - 1)\n"
+        "    way = Option('a', 'text', choices=('a', 'b'))\n"
+        "    other: int = 3\n"
+        "    also = field(4)\n"
     )
-    assert solver_defaults(tmp_path / "list.py") == {"steps": 7}
+    found = {"steps": Declared(7, low=1), "way": Declared("a", choices=("a", "b"))}
+    assert declared(tmp_path / "list.py") == found
 
 
-def test_no_option_of_the_table_is_unknown_to_the_solver() -> None:
+def test_no_option_of_a_table_is_unknown_to_the_solver() -> None:
     """Those that are would silently be missing in the panel."""
-    text = (REPOSITORY / "nextgenface_addon" / "method_options.py").read_text(encoding="utf-8")
-    listed = re.findall(r"_option\(\s*\"(\w+)\"", text)
-    shown = [option.name for option in OPTIONS.values() if option.method != "face"]
-    assert sorted(listed) == sorted(shown)
+    listed = []
+    for table in ("face_options.py", "method_options.py"):
+        text = (REPOSITORY / "nextgenface_addon" / table).read_text(encoding="utf-8")
+        listed += re.findall(r"^ +(?:option|_weight)\(\s*\"(\w+)\"", text, re.MULTILINE)
+    assert sorted(listed) == sorted(option.name for option in OPTIONS.values())
 
 
 def test_options_say_what_to_change_them_for() -> None:

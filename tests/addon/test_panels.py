@@ -142,6 +142,38 @@ def test_a_job_in_every_state(addon: Any, tmp_path: Path, status: Any, said: str
     assert "Müller" in listed.text()
 
 
+def test_settings_show_the_options_of_the_method(addon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fake_layout import FakeLayout
+
+    shown: list[str] = []
+    monkeypatch.setattr(FakeLayout, "prop", lambda self, data, name, **more: shown.append(name))
+    settings = addon.context.scene.nextgenface
+    draw(own_panels()[3], addon)
+    assert {"engine", "rtTrainingSamples", "rtBounces", "outlierPhotos"} <= set(shown)
+    engines = settings.options.bl_rna.properties["engine"].enum_items.keys()
+    assert list(engines) == ["deferred", "hybrid", "raytraced"]
+    shown.clear()
+    settings.method = "mesh"
+    draw(own_panels()[3], addon)
+    assert "mesh_iterations" in shown and "engine" not in shown
+
+
+def test_an_engine_that_was_not_used_is_told_until_the_end(addon: Any, tmp_path: Path) -> None:
+    """The solver says it in stages 2 and 3, and other things before and after."""
+    from nextgenface_addon.job_events import JobStatus, apply_event
+
+    fallback = "engine = hybrid was asked for, but it does not work here. The deferred engine is used."
+    status = JobStatus(state="running", stage="photometric")
+    for text in ("Lens guessed", "Option unknown", fallback, fallback, "Not converged", fallback, "Noisy"):
+        status = apply_event(status, {"event": "warning", "text": text}, tmp_path)
+    assert status.warnings == ("Lens guessed", "Option unknown", fallback, "Not converged", "Noisy")
+    for state in ("running", "finished"):
+        put_job(tmp_path / "x", state=state, warnings=status.warnings)
+        text = draw(own_panels()[2], addon).text()
+        assert text.count("engine = hybrid") == 1 and "Noisy" in text
+        assert "More warnings in the log: 1" in text and "Lens guessed" not in text
+
+
 def test_long_errors_stay_short(addon: Any, tmp_path: Path) -> None:
     put_job(tmp_path / "x", state="failed", error="word " * 2000 + "\nTraceback\n" * 50)
     lines = [text for text in draw(own_panels()[2], addon).texts if "word" in text]

@@ -10,7 +10,8 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -167,6 +168,18 @@ class ListenerHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Pass one message on."""
         self.listener.warning(record.getMessage())
+
+
+@contextmanager
+def logged_to(listener: Listener) -> Iterator[None]:
+    """Inside the block every warning of the package's loggers goes to `listener`."""
+    logger = logging.getLogger("nextgenface")
+    handler = ListenerHandler(listener)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 class EtaClock:

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .cli.common import EXIT_BUG, EXIT_CANCELLED, StopFlag, logged_to, share_cores
+from .cli.common import EXIT_BUG, EXIT_CANCELLED, StopFlag, share_cores
 from .config import Config
 from .errors import Cancelled, NextGenFaceError
-from .events import CancelWhen, JsonlListener, Tee
+from .events import CancelWhen, JsonlListener, Tee, logged_to
 from .files import output_error
 from .photos import PhotoChoice
 
@@ -188,7 +188,8 @@ def work_on(job: Job, listener: Tee) -> Path:
         if any(choice != PhotoChoice(choice.path) for choice in job.input):
             listener.warning("Rotation, face and lens of a photo are used by the face method only.")
         asked = MethodRequest(paths, job.output, job.mesh, job.held_out, job.set, job.resume)
-        return method(job.method)(asked, listener)
+        with logged_to(listener):
+            return method(job.method)(asked, listener)
     from .run import Request, reconstruct
 
     with logged_to(listener):

@@ -27,7 +27,8 @@ from nextgenface.events import (
     WarningLog,
 )
 from nextgenface.files import TEMPORARY_MARK, atomic_path, prepare_output
-from nextgenface.job import parent_gone
+from nextgenface.job import parent_gone, run_job
+from nextgenface.multiview import method
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:
@@ -140,6 +141,26 @@ def test_warnings_of_the_log_reach_listeners_once() -> None:
     finally:
         logger.removeHandler(handler)
     assert kept.texts == ["this happened"]
+
+
+def test_logged_warnings_of_a_method_reach_the_events_of_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a face do: Blender shows what is in events.jsonl."""
+
+    def reconstruct(request: method.Request, listener: NullListener) -> Path:
+        logging.getLogger("nextgenface.photos").warning("%s: no profile", request.inputs[0].name)
+        return tmp_path / "result.json"
+
+    monkeypatch.setattr(method, "method", lambda name: reconstruct)
+    content = {"schema": 1, "method": "mesh", "input": ["views"]}
+    (tmp_path / "job.json").write_text(json.dumps(content))
+    assert run_job(tmp_path) == 0
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [(event["event"], event.get("text")) for event in events] == [
+        ("warning", "views: no profile"),
+        ("done", None),
+    ]
 
 
 def test_the_end_of_the_parent_is_noticed() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 
 from ..config import Config
 from ..errors import Cancelled, ConfigError, NextGenFaceError
-from ..events import BarListener, CancelWhen, JsonlListener, Listener, ListenerHandler, QuietListener, Tee
+from ..events import BarListener, CancelWhen, JsonlListener, Listener, QuietListener, Tee, logged_to
 from ..multiview.options import add_options, typed_options
 
 EXIT_BUG = 1
@@ -54,18 +53,6 @@ class StopFlag:
     def listener(self) -> CancelWhen:
         """A listener that passes the request on to the solve."""
         return CancelWhen(lambda: self.requested)
-
-
-@contextmanager
-def logged_to(listener: Listener) -> Iterator[None]:
-    """Inside the block every warning of the package's loggers goes to `listener`."""
-    logger = logging.getLogger("nextgenface")
-    handler = ListenerHandler(listener)
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
 
 
 def share_cores() -> None:

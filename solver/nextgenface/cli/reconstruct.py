@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from ..config import Config
 from ..errors import Cancelled, NextGenFaceError
+from ..events import logged_to
 from ..photos import list_photos
 from ..run import Request, reconstruct
 from .common import (
@@ -15,7 +16,6 @@ from .common import (
     add_common_options,
     config_from,
     listening,
-    logged_to,
     report_result,
     run_with,
     user_path,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, NextGenFaceError, OutputError
-from ..events import Listener
+from ..events import Listener, logged_to
 from ..files import atomic_path, prepare_output
 from ..images import write_png
 from .common import (
@@ -19,7 +19,6 @@ from .common import (
     check_stop,
     config_from,
     listening,
-    logged_to,
     run_with,
     say,
     user_path,

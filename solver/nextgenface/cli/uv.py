@@ -6,7 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .common import add_output_options, listening, logged_to, run_with, say, user_path
+from ..events import logged_to
+from .common import add_output_options, listening, run_with, say, user_path
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,11 +20,11 @@ from ..events import (
     BarListener,
     DebugFrames,
     Listener,
-    ListenerHandler,
     PrintListener,
     QuietListener,
     Tee,
     WarningLog,
+    logged_to,
 )
 from ..files import prepare_output
 from ..images import write_png
@@ -297,11 +296,8 @@ class Optimizer:
         debug = DebugFrames(self.outputDir / "debug", int(self.config.debugFrequency))
         extra: list[Listener] = [PrintListener()] if self.config.verbose else []
         tee = Tee(self._listener, self._warnings, debug, *extra)
-        logger = logging.getLogger("nextgenface")
-        handler = ListenerHandler(tee)
-        logger.addHandler(handler)
         try:
-            yield tee
+            with logged_to(tee):
+                yield tee
         finally:
-            logger.removeHandler(handler)
             tee.close()

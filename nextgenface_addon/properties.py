@@ -107,7 +107,25 @@ class NextGenFaceOptions(bpy.types.PropertyGroup):
     __annotations__ = {key: _property(option) for key, option in OPTIONS.items()}
 
 
-class NextGenFaceSettings(bpy.types.PropertyGroup):
+class ImportChoices:
+    """How results come into the scene: mixin of the panel's settings and of the operator that imports."""
+
+    pack: bpy.props.BoolProperty(
+        name="Pack Images",
+        description="Keep the images in the .blend file instead of linking to them",
+        default=True,
+    )
+    takeover: bpy.props.EnumProperty(
+        name="Use Photo's View", description="When the scene takes the photo's view", items=TAKEOVER_ITEMS
+    )
+    show_world: bpy.props.BoolProperty(
+        name="Show Light",
+        description="Show the light's map behind the head; otherwise the background is transparent",
+        default=False,
+    )
+
+
+class NextGenFaceSettings(ImportChoices, bpy.types.PropertyGroup):
     """What the panel asks for."""
 
     photos: bpy.props.CollectionProperty(type=NextGenFacePhoto)
@@ -155,19 +173,6 @@ class NextGenFaceSettings(bpy.types.PropertyGroup):
         name="Import When Finished",
         description="Bring the result into the scene as soon as it is there",
         default=True,
-    )
-    pack: bpy.props.BoolProperty(
-        name="Pack Images",
-        description="Keep the images in the .blend file instead of linking to them",
-        default=True,
-    )
-    takeover: bpy.props.EnumProperty(
-        name="Use Photo's View", description="When the scene takes the photo's view", items=TAKEOVER_ITEMS
-    )
-    show_world: bpy.props.BoolProperty(
-        name="Show Light",
-        description="Show the light's map behind the head; otherwise the background is transparent",
-        default=False,
     )
 
 

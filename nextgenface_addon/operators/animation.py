@@ -10,15 +10,14 @@ from bpy.app.translations import pgettext_rpt as rpt_
 from ..scene.face_action import apply_take
 from ..scene.live_link import read_take
 from ..scene.photo_views import active_head
-from .base import NextGenFaceOperator
+from .photo_view import HeadOperator
 
 
-class NEXTGENFACE_OT_load_take(NextGenFaceOperator, bpy.types.Operator):
+class NEXTGENFACE_OT_load_take(HeadOperator, bpy.types.Operator):
     """Load a Live Link Face recording (.csv) onto the head's ARKit shape keys as an action. The same file again replaces its action"""  # noqa: E501 - Blender shows it as one tooltip
 
     bl_idname = "nextgenface.load_take"
     bl_label = "Load Face Recording"
-    bl_options = {"REGISTER", "UNDO"}
 
     filepath: bpy.props.StringProperty(name="Recording", subtype="FILE_PATH", options={"SKIP_SAVE"})
     filter_glob: bpy.props.StringProperty(default="*.csv", options={"HIDDEN"})
@@ -38,15 +37,11 @@ class NEXTGENFACE_OT_load_take(NextGenFaceOperator, bpy.types.Operator):
     )
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        head = active_head(context)
-        if head is None:
-            cls.poll_message_set("There is no imported head in the scene")
-            return False
-        if head.data.shape_keys is None:
-            cls.poll_message_set("The head has no shape keys")
-            return False
-        return True
+    def obstacle(cls, context: bpy.types.Context) -> str:
+        why = super().obstacle(context)
+        if not why and active_head(context).data.shape_keys is None:
+            why = "The head has no shape keys"
+        return why
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         if self.filepath:  # dropped

@@ -24,7 +24,8 @@ Work = Callable[[bpy.types.Context], set[str]]
 class NextGenFaceOperator:
     """Mixin before bpy.types.Operator: write `work(context)` instead of `execute`.
 
-    An AddonProblem is shown as it is. Any other exception is written to a report file, whose path is shown.
+    `obstacle(context)` instead of `poll` says why it cannot be used now. An AddonProblem is shown as it is.
+    Any other exception is written to a report file, whose path is shown.
     `invoke` and `modal` bodies go through `self.guarded(context, function)`.
     """
 
@@ -33,6 +34,18 @@ class NextGenFaceOperator:
     def work(self, context: bpy.types.Context) -> set[str]:
         """What the operator does; returns {'FINISHED'} or {'CANCELLED'}."""
         raise NotImplementedError
+
+    @classmethod
+    def obstacle(cls, context: bpy.types.Context) -> str:
+        """Why the operator cannot be used now, for its tooltip; empty when it can."""
+        return ""
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        obstacle = cls.obstacle(context)
+        if obstacle:
+            cls.poll_message_set(obstacle)
+        return not obstacle
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return self.guarded(context, self.work)

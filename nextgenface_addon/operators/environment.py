@@ -81,14 +81,12 @@ class EnvironmentOperator(NextGenFaceOperator):
     """An operator that may not run while the installer does, nor while face models are being changed."""
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def obstacle(cls, context: bpy.types.Context) -> str:
         if tasks.running(INSTALLER):
-            cls.poll_message_set("The installation is running")
-            return False
+            return "The installation is running"
         if tasks.running(MODEL_COMMAND):
-            cls.poll_message_set("A face model is being worked on; see Face Models in the preferences")
-            return False
-        return True
+            return "A face model is being worked on; see Face Models in the preferences"
+        return ""
 
 
 class NEXTGENFACE_OT_install_environment(EnvironmentOperator, bpy.types.Operator):
@@ -106,16 +104,10 @@ class NEXTGENFACE_OT_install_environment(EnvironmentOperator, bpy.types.Operator
     )
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not super().poll(context):
-            return False
+    def obstacle(cls, context: bpy.types.Context) -> str:
         if not known.installer:
-            cls.poll_message_set("This copy comes without the installer; choose an existing environment")
-            return False
-        if why_offline():
-            cls.poll_message_set(why_offline())
-            return False
-        return True
+            return "This copy comes without the installer; choose an existing environment"
+        return super().obstacle(context) or why_offline()
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         return context.window_manager.invoke_props_dialog(self, width=440)
@@ -179,11 +171,10 @@ class NEXTGENFACE_OT_cancel_installation(NextGenFaceOperator, bpy.types.Operator
     bl_label = "Cancel"
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def obstacle(cls, context: bpy.types.Context) -> str:
         if not tasks.running(INSTALLER):
-            cls.poll_message_set("No installation is running")
-            return False
-        return True
+            return "No installation is running"
+        return ""
 
     def work(self, context: bpy.types.Context) -> set[str]:
         child = tasks.get(INSTALLER)
@@ -199,13 +190,12 @@ class NEXTGENFACE_OT_remove_environment(EnvironmentOperator, bpy.types.Operator)
     bl_label = "Remove Solver"
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not super().poll(context):
-            return False
-        if known.state == "missing" or not known.installer:
-            cls.poll_message_set("No environment has been installed here")
-            return False
-        return True
+    def obstacle(cls, context: bpy.types.Context) -> str:
+        return super().obstacle(context) or (
+            "No environment has been installed here"
+            if known.state == "missing" or not known.installer
+            else ""
+        )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         return context.window_manager.invoke_confirm(self, event)
@@ -225,13 +215,12 @@ class NEXTGENFACE_OT_use_environment(EnvironmentOperator, bpy.types.Operator):
     filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not super().poll(context):
-            return False
-        if context.preferences.addons.get(ADDON) is None:
-            cls.poll_message_set("The add-on is not installed; set NEXTGENFACE_PYTHON instead")
-            return False
-        return True
+    def obstacle(cls, context: bpy.types.Context) -> str:
+        return super().obstacle(context) or (
+            "The add-on is not installed; set NEXTGENFACE_PYTHON instead"
+            if context.preferences.addons.get(ADDON) is None
+            else ""
+        )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         context.window_manager.fileselect_add(self)
@@ -252,13 +241,8 @@ class NEXTGENFACE_OT_check_environment(EnvironmentOperator, bpy.types.Operator):
     bl_label = "Check"
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not super().poll(context):
-            return False
-        if tasks.running(DOCTOR):
-            cls.poll_message_set("The check is running")
-            return False
-        return True
+    def obstacle(cls, context: bpy.types.Context) -> str:
+        return super().obstacle(context) or ("The check is running" if tasks.running(DOCTOR) else "")
 
     def work(self, context: bpy.types.Context) -> set[str]:
         start_doctor(context)
@@ -308,11 +292,10 @@ class NEXTGENFACE_OT_open_preferences(NextGenFaceOperator, bpy.types.Operator):
     bl_label = "Open Preferences"
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def obstacle(cls, context: bpy.types.Context) -> str:
         if context.preferences.addons.get(ADDON) is None:
-            cls.poll_message_set("The add-on is not installed; set NEXTGENFACE_PYTHON instead")
-            return False
-        return True
+            return "The add-on is not installed; set NEXTGENFACE_PYTHON instead"
+        return ""
 
     def work(self, context: bpy.types.Context) -> set[str]:
         bpy.ops.preferences.addon_show(module=ADDON)

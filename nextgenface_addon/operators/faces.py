@@ -13,27 +13,22 @@ from ..faces import FaceFinder
 from ..jobs import JobError
 from ..preferences import solver_python
 from ..properties import photo_input
-from .base import NextGenFaceOperator
+from .photos import PhotoOperator
 
 FINDER = "faces"
 
 
-class NEXTGENFACE_OT_find_faces(NextGenFaceOperator, bpy.types.Operator):
+class NEXTGENFACE_OT_find_faces(PhotoOperator, bpy.types.Operator):
     """Look for the faces in all photos of the list, and show their numbers in a picture of each; takes some
     seconds"""
 
     bl_idname = "nextgenface.find_faces"
     bl_label = "Find Faces"
+    bl_options = {"REGISTER"}
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not context.scene.nextgenface.photos:
-            cls.poll_message_set("There are no photos in the list")
-            return False
-        if tasks.running(FINDER):
-            cls.poll_message_set("The search is running")
-            return False
-        return True
+    def obstacle(cls, context: bpy.types.Context) -> str:
+        return super().obstacle(context) or ("The search is running" if tasks.running(FINDER) else "")
 
     def work(self, context: bpy.types.Context) -> set[str]:
         scene_name = context.scene.name

@@ -12,7 +12,7 @@ from .. import driver
 from ..checkpoints import export_request, exported_folder, is_checkpoint
 from ..preferences import solver_python
 from ..problems import AddonProblem
-from ..properties import TAKEOVER_ITEMS
+from ..properties import ImportChoices
 from ..scene.importer import ImportOptions, ImportReport, import_result
 from .base import NextGenFaceOperator
 from .run import start_job
@@ -20,7 +20,11 @@ from .run import start_job
 FILE_TYPES = ".json;.pickle;.pkl"
 
 
-class NEXTGENFACE_OT_import_result(NextGenFaceOperator, bpy.types.Operator):
+class ChoosingOperator(ImportChoices, NextGenFaceOperator):
+    """An operator that offers the choices of an import."""
+
+
+class NEXTGENFACE_OT_import_result(ChoosingOperator, bpy.types.Operator):
     """Bring a results folder or a checkpoint (stageN_output.pickle) into the scene. A folder that was imported before is updated; a checkpoint is completed by the solver first, without running its stages again"""  # noqa: E501 - Blender shows it as one tooltip
 
     bl_idname = "nextgenface.import_result"
@@ -31,19 +35,6 @@ class NEXTGENFACE_OT_import_result(NextGenFaceOperator, bpy.types.Operator):
     directory: bpy.props.StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
     filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
     filter_glob: bpy.props.StringProperty(default="result.json;*.pickle;*.pkl", options={"HIDDEN"})
-    pack: bpy.props.BoolProperty(
-        name="Pack Images",
-        description="Keep the images in the .blend file instead of linking to them",
-        default=True,
-    )
-    takeover: bpy.props.EnumProperty(
-        name="Use Photo's View", description="When the scene takes the photo's view", items=TAKEOVER_ITEMS
-    )
-    show_world: bpy.props.BoolProperty(
-        name="Show Light",
-        description="Show the light's map behind the head instead of transparency",
-        default=False,
-    )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         settings = context.scene.nextgenface

@@ -23,13 +23,10 @@ class ModelOperator(EnvironmentOperator):
     """An operator that runs the command for face models, of which there is one at a time."""
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not super().poll(context):
-            return False
-        if tasks.running(DOCTOR) or tasks.running(MODELS):
-            cls.poll_message_set("The check is running")
-            return False
-        return True
+    def obstacle(cls, context: bpy.types.Context) -> str:
+        return super().obstacle(context) or (
+            "The check is running" if tasks.running(DOCTOR) or tasks.running(MODELS) else ""
+        )
 
 
 def start(context: bpy.types.Context, action: Action, name: str, paths: Sequence[Path] = ()) -> None:
@@ -95,55 +92,45 @@ class NEXTGENFACE_OT_add_model(ModelOperator, bpy.types.Operator):
         return {"FINISHED"}
 
 
-class NEXTGENFACE_OT_check_model(ModelOperator, bpy.types.Operator):
+class ListedModelOperator(ModelOperator):
+    """An operator that does its `action` with one model of the list."""
+
+    model: bpy.props.StringProperty(name="Model Name", options={"SKIP_SAVE"})
+
+    def work(self, context: bpy.types.Context) -> set[str]:
+        start(context, self.action, self.model)
+        return {"FINISHED"}
+
+
+class NEXTGENFACE_OT_check_model(ListedModelOperator, bpy.types.Operator):
     """Load this face model as a reconstruction does and test that it can be used"""
 
     bl_idname = "nextgenface.check_model"
     bl_label = "Check Face Model"
-
-    model: bpy.props.StringProperty(name="Model Name", options={"SKIP_SAVE"})
-
-    def work(self, context: bpy.types.Context) -> set[str]:
-        start(context, "check", self.model)
-        return {"FINISHED"}
+    action = "check"
 
 
-class NEXTGENFACE_OT_remove_model(ModelOperator, bpy.types.Operator):
+class NEXTGENFACE_OT_remove_model(ListedModelOperator, bpy.types.Operator):
     """Delete this face model from your models; the files it was added from stay where they are"""
 
     bl_idname = "nextgenface.remove_model"
     bl_label = "Remove Face Model"
-
-    model: bpy.props.StringProperty(name="Model Name", options={"SKIP_SAVE"})
+    action = "remove"
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         return context.window_manager.invoke_confirm(self, event)
 
-    def work(self, context: bpy.types.Context) -> set[str]:
-        start(context, "remove", self.model)
-        return {"FINISHED"}
 
-
-class NEXTGENFACE_OT_download_model(ModelOperator, bpy.types.Operator):
+class NEXTGENFACE_OT_download_model(ListedModelOperator, bpy.types.Operator):
     """Download this openly licensed face model from its makers and compare it with the published checksums"""
 
     bl_idname = "nextgenface.download_model"
     bl_label = "Download Face Model"
-
-    model: bpy.props.StringProperty(name="Model Name", options={"SKIP_SAVE"})
+    action = "download"
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not super().poll(context):
-            return False
-        if why_offline():
-            cls.poll_message_set(why_offline())
-            return False
-        return True
-
-    def work(self, context: bpy.types.Context) -> set[str]:
-        start(context, "download", self.model)
-        return {"FINISHED"}
+    def obstacle(cls, context: bpy.types.Context) -> str:
+        return super().obstacle(context) or why_offline()
 
 
 class NEXTGENFACE_OT_cancel_model_download(NextGenFaceOperator, bpy.types.Operator):
@@ -153,12 +140,11 @@ class NEXTGENFACE_OT_cancel_model_download(NextGenFaceOperator, bpy.types.Operat
     bl_label = "Cancel"
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def obstacle(cls, context: bpy.types.Context) -> str:
         command = tasks.get(MODEL_COMMAND)
         if not isinstance(command, ModelCommand) or command.status.done or command.action != "download":
-            cls.poll_message_set("No download is running")
-            return False
-        return True
+            return "No download is running"
+        return ""
 
     def work(self, context: bpy.types.Context) -> set[str]:
         command = tasks.get(MODEL_COMMAND)

@@ -42,11 +42,10 @@ class NEXTGENFACE_OT_look_through(NextGenFaceOperator, bpy.types.Operator):
     )
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def obstacle(cls, context: bpy.types.Context) -> str:
         if not any(photo_view(item) for item in context.scene.objects if item.type == "CAMERA"):
-            cls.poll_message_set("There is no photo in the scene. Import a result first")
-            return False
-        return True
+            return "There is no photo in the scene. Import a result first"
+        return ""
 
     def work(self, context: bpy.types.Context) -> set[str]:
         view = self._view(context)
@@ -91,11 +90,10 @@ class HeadOperator(NextGenFaceOperator):
     bl_options = {"REGISTER", "UNDO"}
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def obstacle(cls, context: bpy.types.Context) -> str:
         if active_head(context) is None:
-            cls.poll_message_set("There is no imported head in the scene")
-            return False
-        return True
+            return "There is no imported head in the scene"
+        return ""
 
 
 class NEXTGENFACE_OT_show_expression(HeadOperator, bpy.types.Operator):

@@ -59,11 +59,10 @@ class PhotoOperator(NextGenFaceOperator):
     bl_options = {"REGISTER", "UNDO"}
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def obstacle(cls, context: bpy.types.Context) -> str:
         if not context.scene.nextgenface.photos:
-            cls.poll_message_set("There are no photos in the list")
-            return False
-        return True
+            return "There are no photos in the list"
+        return ""
 
 
 class NEXTGENFACE_OT_remove_photo(PhotoOperator, bpy.types.Operator):

@@ -72,11 +72,10 @@ class NEXTGENFACE_OT_remove_preset(NextGenFaceOperator, bpy.types.Operator):
     bl_label = "Delete Preset"
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def obstacle(cls, context: bpy.types.Context) -> str:
         if context.scene.nextgenface.preset not in _user_names:
-            cls.poll_message_set("Apply a preset of your own first; the others come with the add-on")
-            return False
-        return True
+            return "Apply a preset of your own first; the others come with the add-on"
+        return ""
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         return context.window_manager.invoke_confirm(self, event)

@@ -19,11 +19,10 @@ class LightOperator(NextGenFaceOperator):
     bl_options = {"REGISTER", "UNDO"}
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def obstacle(cls, context: bpy.types.Context) -> str:
         if light_controls(context.scene.world) is None:
-            cls.poll_message_set("The scene is not in a photo's light. Look through a photo first")
-            return False
-        return True
+            return "The scene is not in a photo's light. Look through a photo first"
+        return ""
 
 
 class NEXTGENFACE_OT_reset_light(LightOperator, bpy.types.Operator):

@@ -25,19 +25,16 @@ class NEXTGENFACE_OT_run(NextGenFaceOperator, bpy.types.Operator):
     bl_label = "Reconstruct"
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def obstacle(cls, context: bpy.types.Context) -> str:
         settings = context.scene.nextgenface
         if uses_dataset(settings):
             if not settings.dataset:
-                cls.poll_message_set("Choose the folder of the data set first")
-                return False
+                return "Choose the folder of the data set first"
         elif not settings.photos:
-            cls.poll_message_set("Add at least one photo first")
-            return False
+            return "Add at least one photo first"
         elif not any(photo.enabled for photo in settings.photos):
-            cls.poll_message_set("All photos in the list are switched off")
-            return False
-        return True
+            return "All photos in the list are switched off"
+        return ""
 
     def work(self, context: bpy.types.Context) -> set[str]:
         settings = context.scene.nextgenface
@@ -165,15 +162,13 @@ class NEXTGENFACE_OT_cancel(NextGenFaceOperator, bpy.types.Operator):
     bl_label = "Cancel"
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def obstacle(cls, context: bpy.types.Context) -> str:
         now = session.current()
         if not now.running:
-            cls.poll_message_set("No reconstruction is running")
-            return False
+            return "No reconstruction is running"
         if now.job is not None and now.job.cancelling:
-            cls.poll_message_set("It stops after the current step")
-            return False
-        return True
+            return "It stops after the current step"
+        return ""
 
     def work(self, context: bpy.types.Context) -> set[str]:
         job = session.current().job

@@ -27,11 +27,10 @@ class NEXTGENFACE_OT_use_active_mesh(NextGenFaceOperator, bpy.types.Operator):
     bl_label = "Use Active Object"
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def obstacle(cls, context: bpy.types.Context) -> str:
         if context.active_object is None or context.active_object.type != "MESH":
-            cls.poll_message_set("Select a mesh")
-            return False
-        return True
+            return "Select a mesh"
+        return ""
 
     def work(self, context: bpy.types.Context) -> set[str]:
         item = context.active_object
@@ -50,11 +49,10 @@ class NEXTGENFACE_OT_use_scene_cameras(NextGenFaceOperator, bpy.types.Operator):
     bl_label = "Use Scene Cameras"
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def obstacle(cls, context: bpy.types.Context) -> str:
         if not any(background(item) is not None for item in context.scene.objects):
-            cls.poll_message_set("No camera of the scene has a background image")
-            return False
-        return True
+            return "No camera of the scene has a background image"
+        return ""
 
     def work(self, context: bpy.types.Context) -> set[str]:
         folder = export_folder(context.scene.name)

@@ -6,48 +6,17 @@ Colours are sRGB code values 0..1, lengths in the units of the points; scales ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as tf
 
-WINDOW, SIGMA = 11, 1.5
-STABILISERS = (0.01**2, 0.03**2)
-
-
-@lru_cache(maxsize=64)
-def _blur(size: int) -> Tensor:
-    """The window as a matrix (size, size) that blurs a line of pixels, with zeros outside.
-
-    A product with this band is several times faster on a CPU than torch's convolution of single channels.
-    """
-    place = torch.arange(size)
-    distance = place[:, None] - place
-    weights = torch.exp(-(distance**2) / (2 * SIGMA**2))
-    offsets = torch.arange(WINDOW) - WINDOW // 2
-    weights[distance.abs() > WINDOW // 2] = 0
-    return weights / torch.exp(-(offsets**2) / (2 * SIGMA**2)).sum()
-
-
-def _blurred(pictures: Tensor) -> Tensor:
-    """Pictures (..., H, W) under the window."""
-    height, width = pictures.shape[-2:]
-    return _blur(height).to(pictures) @ pictures @ _blur(width).to(pictures)
+from ..losses import ssim_map
 
 
 def compute_ssim(image: Tensor, target: Tensor) -> Tensor:
-    """Mean structural similarity of two pictures (H, W, 3), zeros outside.
-
-    Wang et al. 2004, 11 x 11 Gaussian window of 1.5 pixels, K = 0.01 and 0.03.
-    """
-    a, b = image.movedim(-1, 0), target.movedim(-1, 0)
-    mean_a, aa, ab = _blurred(torch.stack([a, a * a, a * b]))
-    mean_b, bb = _blurred(torch.stack([b, b * b]))
-    product, squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
-    low, high = STABILISERS
-    similar = (2 * product + low) * (2 * (ab - product) + high)
-    return (similar / ((squares + low) * (aa + bb - squares + high))).mean()
+    """Mean structural similarity of two pictures (H, W, 3); see `multiview.losses.ssim_map`."""
+    return ssim_map(image, target).mean()
 
 
 def photometric_loss(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 import pytest
 import torch
+
+from tests.solver.coarse import coarse_shadow_maps
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +21,6 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def coarse_shadows() -> Iterator[None]:
-    """Shadow maps of 48 texels: enough for photos of 128 pixels, and a tenth of the time."""
-    from nextgenface.rendering import deferred
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deferred, "vertex_visibility", partial(deferred.vertex_visibility, resolution=48))
+    """See `coarse_shadow_maps`."""
+    with coarse_shadow_maps():
         yield

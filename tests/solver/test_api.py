@@ -22,6 +22,8 @@ from nextgenface.turntable import single_photo, turned, yaw_angles
 
 from tests.solver.tiny import random_state, tiny_model
 
+pytestmark = pytest.mark.usefixtures("one_thread", "coarse_shadows")
+
 TINY = tiny_model()
 
 

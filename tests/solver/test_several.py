@@ -33,6 +33,8 @@ from tests.solver.small_face import (
 )
 from tests.solver.small_fit import posed_state
 
+pytestmark = pytest.mark.usefixtures("one_thread", "coarse_shadows")
+
 YAWS = (0.0, 0.6, -0.6)
 
 

@@ -42,7 +42,8 @@ class Fragments:
 
     def interpolate(self, attribute: Tensor) -> Tensor:
         """Vertex attribute (V, C) -> (N, C) at the covered pixels."""
-        picked = attribute.index_select(0, self.corners.reshape(-1)).view(*self.corners.shape, -1)
+        picked = attribute.index_select(0, self.corners.reshape(-1))
+        picked = picked.view(*self.corners.shape, attribute.shape[1])
         return torch.einsum("nk,nkc->nc", self.weights, picked)
 
     def picture(self, values: Tensor, background: float = 0.0) -> Tensor:

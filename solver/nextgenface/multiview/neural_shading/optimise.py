@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import ConvexHull
+from skimage.draw import polygon2mask
 from torch import Tensor
 from torch.nn import functional as tf
 
 from ...colour import linear_to_srgb
 from ...rendering.raster import Fragments, rasterize
 from ...rendering.silhouette import Edges, find_outline, mesh_edges
-from ...views import View, ViewSet
+from ...views import Bounds, View, ViewSet
+from .diffusion import Diffusion, UniformAdam
 from .options import MeshOptions
 from .regularisers import Connectivity, face_normals, laplacian_loss, normal_loss
 from .remesh import Remesher, RemeshError
@@ -29,20 +32,37 @@ from .topology import Faces, Vertices, edges_of, face_areas
 UPSAMPLED = {"laplacian": 4.0, "normal": 4.0, "rate": 0.75}
 """What an upsampling does to the weights of the regularisers and to the vertices' step size."""
 
+BOX_MARGIN = 1.1
+"""How much larger than the given box the part of a picture is in which masks count."""
+
+DIFFUSED_RATE = 5.0
+"""Times the vertices' step size, where a step is spread over a neighbourhood."""
+
 PIXELS_PER_EDGE = 1.5
 """Edges shorter than this many pixels hold nothing that the pictures show."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """`shaded` (H, W, 3) display code values on white, `normals` (H, W, 3) camera axes, `coverage` (H, W)."""
+
+    shaded: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    coverage: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Target:
     """A view at the resolution of the work, on the device.
 
-    `colour` (H*W, 3) display code values, `mask` (H*W,) 0..1, `K` (3, 3), `R` (3, 3), `t` (3,), `eye` (3,).
+    `colour` (H*W, 3) display code values, `mask` (H*W,) 0..1 (1 where nothing is known), `silhouette` (H*W,)
+    whether the mask speaks of this object, `K` (3, 3), `R` (3, 3), `t` (3,), `eye` (3,).
     """
 
     name: str
     colour: Tensor
     mask: Tensor
+    silhouette: Tensor
     K: Tensor
     R: Tensor
     t: Tensor
@@ -57,8 +77,11 @@ class Target:
         return homogeneous[:, :2] / homogeneous[:, 2:], camera[:, 2]
 
 
-def target_of(view: View, divisor: int, device: str | torch.device) -> Target:
-    """The view at 1/`divisor` of its resolution: colours and masks are averages over the pixels."""
+def target_of(view: View, divisor: int, device: str | torch.device, bounds: Bounds | None = None) -> Target:
+    """The view at 1/`divisor` of its resolution: colours and masks are averages over the pixels.
+
+    What a mask shows outside the box of `bounds` is another object, and says nothing.
+    """
     view = view.scaled(1 / divisor)
     camera = view.camera
     image = torch.from_numpy(np.ascontiguousarray(view.image))
@@ -68,6 +91,7 @@ def target_of(view: View, divisor: int, device: str | torch.device) -> Target:
         view.name,
         linear_to_srgb(image.reshape(-1, 3).clamp(0, 1)).to(device),
         mask.reshape(-1).to(device),
+        tensor(_silhouette(view, bounds).reshape(-1)),
         tensor(camera.K),
         tensor(camera.R),
         tensor(camera.t),
@@ -77,11 +101,27 @@ def target_of(view: View, divisor: int, device: str | torch.device) -> Target:
     )
 
 
+def _silhouette(view: View, bounds: Bounds | None) -> NDArray[np.bool_]:
+    """(H, W) where the view's mask speaks of what is in the box; nowhere when there is none."""
+    camera = view.camera
+    if view.mask is None:
+        return np.zeros((camera.height, camera.width), bool)
+    everywhere = np.ones(view.mask.shape, bool)
+    if bounds is None:
+        return everywhere
+    corners, depth = camera.project(bounds.centre + BOX_MARGIN * (bounds.corners - bounds.centre))
+    if depth.min() <= 0:
+        return everywhere
+    outline = corners[ConvexHull(corners).vertices]
+    box = polygon2mask(view.mask.shape, outline[:, ::-1] - 0.5)
+    return np.asarray(box | (view.mask < 0.01))
+
+
 class NeuralMesh:
     """The unknowns and everything that is needed to take a step with them.
 
-    `anchored` keeps the topology (the fitted face): no remeshing, and a view's mask is only taken where this
-    open surface can answer for it.
+    `anchored` keeps the topology (the fitted face): no remeshing, smooth displacements, and a view's mask is
+    only taken where this open surface can answer for it.
     """
 
     def __init__(
@@ -113,17 +153,28 @@ class NeuralMesh:
         """Start from this mesh: vertices (V, 3) normalised, faces (F, 3)."""
         self.faces = np.asarray(faces, dtype=np.int64)
         self.start = torch.as_tensor(vertices, dtype=torch.float32, device=self.device)
-        self.offsets = torch.zeros_like(self.start, requires_grad=True)
+        self.unknowns = torch.zeros_like(self.start, requires_grad=True)
         self.connectivity = Connectivity.of(self.faces, len(self.start), self.device)
         self.edges: Edges = mesh_edges(self.connectivity.faces)
         count = edges_of(self.faces)
         self.boundary = torch.as_tensor(np.unique(count.ends[count.count == 1]), device=self.device)
-        self.vertex_optimiser = torch.optim.Adam([self.offsets], lr=self.rate)
+        self.diffusion: Diffusion | None = None
+        self.vertex_optimiser: torch.optim.Optimizer
+        if self.anchored:
+            self.diffusion = Diffusion(np.asarray(vertices), self.faces, self.options.diffusion)
+            self.vertex_optimiser = UniformAdam([self.unknowns], lr=DIFFUSED_RATE * self.rate)
+        else:
+            self.vertex_optimiser = torch.optim.Adam([self.unknowns], lr=self.rate)
 
     @property
     def vertices(self) -> Tensor:
         """(V, 3) now."""
         return self.start + self.offsets
+
+    @property
+    def offsets(self) -> Tensor:
+        """(V, 3) how far the vertices are from where they started."""
+        return self.unknowns if self.diffusion is None else self.diffusion(self.unknowns)
 
     def upsample(self, remesher: Remesher) -> str:
         """Remesh with edges of half the length, but not finer than pictures and `max_faces` allow.
@@ -167,7 +218,9 @@ class NeuralMesh:
     def targets(self, divisor: int) -> list[Target]:
         """All views at 1/`divisor` of the pictures' resolution; only one resolution is held at a time."""
         if divisor not in self._targets:
-            self._targets = {divisor: [target_of(v, divisor, self.device) for v in self._views]}
+            self._targets = {
+                divisor: [target_of(v, divisor, self.device, self._views.bounds) for v in self._views]
+            }
         return self._targets[divisor]
 
     def divisor_at(self, i: int) -> int:
@@ -179,10 +232,15 @@ class NeuralMesh:
         """One step of both optimisers; returns the loss."""
         targets = self.targets(self.divisor_at(i))
         with torch.enable_grad():
-            vertices = self.vertices
+            offsets = self.offsets
+            vertices = self.start + offsets
             normals = face_normals(vertices, self.connectivity.faces)
-            loss = self.weights["laplacian"] * laplacian_loss(vertices, self.connectivity)
-            loss = loss + self.weights["normal"] * normal_loss(normals, self.connectivity)
+            # A face keeps the model's own curvature and triangles: what is smooth is how it is displaced.
+            loss = self.weights["laplacian"] * laplacian_loss(
+                offsets if self.anchored else vertices, self.connectivity
+            )
+            if not self.anchored:
+                loss = loss + self.weights["normal"] * normal_loss(normals, self.connectivity)
             chosen = next(self._queue)
             around = self.vertex_normals(normals)
             for number in chosen:
@@ -199,7 +257,7 @@ class NeuralMesh:
         fragments = rasterize(screen, depth, self.connectivity.faces, target.height, target.width)
         outline = find_outline(fragments, screen, depth, self.edges)
         coverage = outline.coverage().view(-1)
-        error = (coverage - target.mask) ** 2
+        error = (coverage - target.mask) ** 2 * target.silhouette
         if self.anchored:
             error = error * self._answerable(screen, coverage, target)
         loss = self.options.weight_mask * error.mean()
@@ -260,8 +318,8 @@ class NeuralMesh:
     # ---- pictures and snapshots -----------------------------------------------------------------------
 
     @torch.no_grad()
-    def draw(self, view: View, divisor: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(shaded (H, W, 3) display code values, normals (H, W, 3) camera axes) of a view."""
+    def draw(self, view: View, divisor: int = 1) -> Drawing:
+        """The picture that a view should show."""
         target = target_of(view, divisor, self.device)
         vertices = self.vertices
         normals = self.vertex_normals(face_normals(vertices, self.connectivity.faces))
@@ -277,13 +335,15 @@ class NeuralMesh:
         )
         shaded = outline.blend(fragments.picture(colours, background=1.0))
         turned = tf.normalize(fragments.interpolate(normals), dim=1) @ target.R.T
-        return shaded.cpu().numpy(), fragments.picture(turned).cpu().numpy()
+        return Drawing(
+            shaded.cpu().numpy(), fragments.picture(turned).cpu().numpy(), outline.coverage().cpu().numpy()
+        )
 
     def snapshot(self) -> dict[str, Any]:
         """Copies of everything that moves, as tensors and plain values."""
         return {
             "start": self.start.clone(),
-            "offsets": self.offsets.detach().clone(),
+            "unknowns": self.unknowns.detach().clone(),
             "faces": torch.as_tensor(self.faces.copy()),
             "shader": {k: v.detach().clone() for k, v in self.shader.state_dict().items()},
             "weights": dict(self.weights),
@@ -295,6 +355,6 @@ class NeuralMesh:
         self.weights, self.rate = dict(snapshot["weights"]), float(snapshot["rate"])
         self.set_mesh(snapshot["start"].cpu().numpy(), snapshot["faces"].cpu().numpy())
         with torch.no_grad():
-            self.offsets.copy_(snapshot["offsets"])
+            self.unknowns.copy_(snapshot["unknowns"])
         self.shader.load_state_dict(snapshot["shader"])
         self.shader_optimiser = torch.optim.Adam(self.shader.parameters(), lr=self.options.lr_shader)

@@ -54,6 +54,12 @@ class MeshOptions:
     coarse_share: float = option(
         0.5, "share of the steps that are done at half the resolution", low=0, high=1
     )
+    color_steps: int = option(
+        300, "steps at the end that sharpen the colors on the finished surface; 0 = none", low=0
+    )
+    diffusion: float = option(
+        30.0, "a face start only: how far the displacement of a vertex spreads, in edges squared", low=0.1
+    )
     keep_unseen: bool = option(False, "keep large parts of the surface that no view sees")
     texture_size: int = option(1024, "side of the baked texture in texels; 0 = none", low=0, high=8192)
 

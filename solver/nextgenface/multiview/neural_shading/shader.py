@@ -18,7 +18,6 @@ from ...errors import CheckpointError, NextGenFaceError
 from ...files import atomic_path
 
 FORMAT = 2
-OCTAVES = 4  # of the positional encoding
 FREQUENCIES = 128  # of the Gaussian Fourier features
 SINE_OMEGA = 30.0  # first frequency of sine layers (Sitzmann et al. 2020)
 HEAD_WIDTH = 128  # of the part that sees normal and view
@@ -36,6 +35,7 @@ class ShaderConfig:
     fourier_features: Encoding = "positional"
     activation: Activation = "relu"
     fft_scale: float = 4.0
+    octaves: int = 4
 
     def __post_init__(self) -> None:
         if self.hidden_layers < 0 or self.hidden_size < 1:
@@ -75,7 +75,9 @@ class NeuralShader(nn.Module):
         else:
             drawn = torch.zeros(3, 0)
         self.register_buffer("frequencies", drawn)
-        width = {"none": 3, "gfft": 2 * FREQUENCIES, "positional": 3 + 6 * OCTAVES}[config.fourier_features]
+        width = {"none": 3, "gfft": 2 * FREQUENCIES, "positional": 3 + 6 * config.octaves}[
+            config.fourier_features
+        ]
         size = config.hidden_size
         body: list[nn.Module] = []
         for i in range(config.hidden_layers + 1):
@@ -116,7 +118,7 @@ class NeuralShader(nn.Module):
         if kind == "gfft":
             angle = 2 * math.pi * position @ self.frequencies
             return torch.cat([angle.sin(), angle.cos()], 1)
-        octaves = 2.0 ** torch.arange(OCTAVES, device=position.device)
+        octaves = 2.0 ** torch.arange(self.config.octaves, device=position.device)
         angle = (position[:, None] * octaves[:, None]).reshape(len(position), -1)
         return torch.cat([position, angle.sin(), angle.cos()], 1)
 

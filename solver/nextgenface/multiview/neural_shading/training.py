@@ -89,7 +89,7 @@ def to_checkpoint(course: Course, method: str, fingerprint: str) -> Checkpoint:
     mesh = course.mesh
     arrays: dict[str, NDArray[Any]] = {
         "start": mesh.start.cpu().numpy(),
-        "offsets": mesh.offsets.detach().cpu().numpy(),
+        "unknowns": mesh.unknowns.detach().cpu().numpy(),
         "faces": mesh.faces,
         "random": mesh.generator.get_state().cpu().numpy(),
         "losses": np.array(course.losses),
@@ -108,7 +108,7 @@ def from_checkpoint(course: Course, stored: Checkpoint) -> None:
     mesh.restore(
         {
             "start": tensor("start"),
-            "offsets": tensor("offsets").to(mesh.device),
+            "unknowns": tensor("unknowns").to(mesh.device),
             "faces": tensor("faces"),
             "shader": {k: tensor(f"shader/{k}") for k in mesh.shader.state_dict()},
             "weights": stored.info["weights"],

@@ -33,4 +33,4 @@ def person_mask(srgb8: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         return None
     with quiet(), solution.SelfieSegmentation(model_selection=0) as network:
         found = network.process(np.ascontiguousarray(srgb8)).segmentation_mask
-    return None if found is None else np.asarray(found, np.float32)
+    return None if found is None else np.array(found, np.float32)

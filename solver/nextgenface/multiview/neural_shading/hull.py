@@ -11,6 +11,7 @@ from skimage.measure import marching_cubes
 
 from ...errors import NextGenFaceError
 from ...views import Bounds, Camera, View, ViewSet
+from .consistency import contradiction, small
 from .topology import Faces, Vertices, largest_piece
 
 MARGIN = 0.06  # of the box's longest side, so that the hull can close inside the grid
@@ -41,12 +42,7 @@ def visual_hull(views: ViewSet, grid: int) -> Hull:
     """
     if views.bounds is None:
         raise HullError("The box around the object is not known: give one (bbox.txt) or let it be estimated.")
-    masked = [view for view in views if view.mask is not None]
-    if not masked:
-        raise HullError(
-            "No view has a mask, so there is no silhouette to start from. Give pictures with alpha or mask "
-            "pictures, or start from a mesh (--initial_mesh FILE) or the face model (--initial_mesh face)."
-        )
+    masked = _masked(views)
     behind = [v.name for v in masked if _depth(v.camera, views.bounds.centre) <= 0]
     if behind:
         raise HullError(
@@ -75,9 +71,28 @@ def visual_hull(views: ViewSet, grid: int) -> Hull:
     if pieces > 1 and lost > LEAST_PIECE:
         warnings.append(
             f"the hull has {pieces} separate pieces; the largest is kept, {lost:.0%} of the volume is not. "
-            "Two objects need two runs with a box each."
+            "Two objects need two runs with a box each (--input_bbox)."
         )
+    warnings += _contradiction(masked, views.bounds)
     return Hull(kept, kept_faces, tuple(warnings))
+
+
+def _masked(views: ViewSet) -> list[View]:
+    masked = [view for view in views if view.mask is not None]
+    if not masked:
+        raise HullError(
+            "No view has a mask, so there is no silhouette to start from. Give pictures with alpha or mask "
+            "pictures (NAME_mask.png), or start from a mesh (--initial_mesh FILE) or the face model "
+            "(--initial_mesh face)."
+        )
+    return masked
+
+
+def _contradiction(masked: list[View], bounds: Bounds) -> list[str]:
+    points, _, _, cell = _lattice(bounds, ESTIMATE_GRID)
+    reduced = [small(view) for view in masked]
+    found = contradiction(reduced, points, np.stack([_signed_distance(v, points) > 0 for v in reduced]), cell)
+    return [found] if found else []
 
 
 def estimate_bounds(views: ViewSet) -> Bounds:
@@ -86,7 +101,7 @@ def estimate_bounds(views: ViewSet) -> Bounds:
     The cube to search is centred where the rays through the masks' centroids pass closest to each other, and
     as large as the largest mask at that distance.
     """
-    masked = [view for view in views if view.mask is not None and (view.mask > 0.5).any()]
+    masked = [view for view in _masked(views) if view.mask is not None and (view.mask > 0.5).any()]
     if len(masked) < 2:
         raise HullError("The box around the object cannot be estimated from fewer than two masks: give one.")
     rays = [_centroid_ray(view) for view in masked]

@@ -11,10 +11,11 @@ import numpy as np
 from ...config import Config
 from ...errors import ConfigError, NextGenFaceError
 from ...views import Bounds, ViewSet
-from ..datasets import check
+from ..datasets import DataSetError, check
 from ..meshes import read_mesh
+from .consistency import check_sides
 from .face_start import FaceStart, fit_face, fitted_before
-from .hull import estimate_bounds, visual_hull
+from .hull import HullError, estimate_bounds, visual_hull
 from .topology import Faces, Vertices, compact, defect
 
 SMALLEST_GRID = 8
@@ -62,10 +63,14 @@ def initial_mesh(kind: str, views: ViewSet, config: Config, fitted: Path | None 
         notes.append(f"no box was given; it was estimated as {_text(bounds)}")
     # Corners of a box lie outside the object; its core does not.
     _check_cameras(views, bounds.centre + 0.25 * (bounds.corners - bounds.centre), notes)
+    notes += check_sides(views, bounds.centre)
     if generated.group(1) == "sphere":
         vertices, faces = octahedral_sphere(size)
         return Start(vertices * bounds.size.max() / 2 + bounds.centre, faces, bounds, tuple(notes))
-    hull = visual_hull(ViewSet(views.views, bounds), size)
+    try:
+        hull = visual_hull(ViewSet(views.views, bounds), size)
+    except HullError as problem:
+        raise _box_to_blame(views) or problem from None
     return Start(hull.vertices, hull.faces, bounds, (*notes, *hull.warnings))
 
 
@@ -114,9 +119,34 @@ def _from_file(path: Path, views: ViewSet) -> Start:
 
 
 def _check_cameras(views: ViewSet, points: Vertices, notes: list[str]) -> None:
-    blind = check(views, points)
+    try:
+        blind = check(views, points)
+    except DataSetError as problem:
+        raise _box_to_blame(views) or problem from None
+    if 2 * len(blind) > len(views):
+        raise _box_to_blame(views) or NextGenFaceError(
+            f"{len(blind)} of {len(views)} views see next to nothing of the object. Cameras and initial mesh "
+            "(or box) must be in one space."
+        )
     if blind:
         notes.append(f"{', '.join(blind)} see(s) next to nothing of the object: check these cameras")
+
+
+def _box_to_blame(views: ViewSet) -> HullError | None:
+    """What to say when the masks meet outside the box that was given."""
+    if views.bounds is None:
+        return None
+    try:
+        where = estimate_bounds(ViewSet(views.views))
+    except HullError:
+        return None
+    low, high = np.maximum(where.low, views.bounds.low), np.minimum(where.high, views.bounds.high)
+    if (low < high).all():
+        return None
+    return HullError(
+        f"The box, {_text(views.bounds)}, misses the object: the masks meet in {_text(where)}. Correct "
+        "the box, or leave it out (bbox.txt, --input_bbox) and it is estimated."
+    )
 
 
 def _text(bounds: Bounds) -> str:

@@ -10,7 +10,7 @@ DATA or above it.
 {"subjects": {name: {"render_psnr", "relit_psnr", "mean_relit_psnr", "mesh_mean_mm", "mesh_p90_mm",
                      "mean_face_mm", "albedo_rmse_si", "mean_albedo_rmse_si", "constant_albedo_rmse_si",
                      "albedo_detail", "env_cosine", "light_error_deg", "coverage", "cycles_psnr",
-                     "seconds", "peak_mb"}},
+                     "seconds", "cpu_seconds", "peak_mb"}},
  "mean": {the same, "albedo_vs_constant", "albedo_vs_mean", "relit_gain_db", "mesh_vs_mean_face",
           "better_meshes", "subjects", "failed"}}
 
@@ -203,7 +203,7 @@ def _measure(plan: Plan, name: str) -> dict[str, Any]:
         )
     )
     entry["cycles_psnr"], problem = cycles_psnr(plan, run.results, score / "cycles.png")
-    entry["seconds"], entry["peak_mb"] = run.seconds, run.peak_mb
+    entry["seconds"], entry["peak_mb"], entry["cpu_seconds"] = run.seconds, run.peak_mb, run.cpu_seconds
     if problem:
         entry["cycles_problem"] = problem
     (score / "score.json").write_text(json.dumps(entry, indent=1) + "\n", "utf-8")

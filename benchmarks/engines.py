@@ -39,6 +39,7 @@ COLUMNS = (
     ("mesh", "mesh_mean_mm", "{:.2f} mm"),
     ("light", "env_cosine", "{:.3f}"),
     ("solve", "seconds", "{:.0f} s"),
+    ("… of all cores together", "cpu_seconds", "{:.0f} s"),
     ("memory", "peak_mb", "{:.0f} MB"),
 )
 """Heading, key of the means, and format of what the table shows."""

@@ -12,7 +12,7 @@ Entry = Mapping[str, Any]
 MEASURES = (
     "render_psnr", "relit_psnr", "mean_relit_psnr", "mesh_mean_mm", "mesh_p90_mm", "mean_face_mm",
     "albedo_rmse_si", "mean_albedo_rmse_si", "constant_albedo_rmse_si", "albedo_detail", "env_cosine",
-    "light_error_deg", "coverage", "cycles_psnr", "seconds", "peak_mb",
+    "light_error_deg", "coverage", "cycles_psnr", "seconds", "cpu_seconds", "peak_mb",
 )  # fmt: skip
 """What is measured on every subject, in the order in which it is printed."""
 

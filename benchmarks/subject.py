@@ -47,11 +47,13 @@ MAP_SAMPLES = 16
 
 @dataclass(frozen=True)
 class Solve:
-    """What a run left and cost: wall time and the highest resident memory (10^6 bytes) of its process."""
+    """What a run left and cost: wall time, time of all cores together (None where the system does not tell),
+    and the highest resident memory (10^6 bytes) of its process."""
 
     results: Path
     seconds: float
     peak_mb: float
+    cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def run_solver(
     if reuse and record.is_file() and (results / "result.json").is_file():
         cost = json.loads(record.read_text("utf-8"))
         if cost["settings"] == list(settings):
-            return Solve(results, cost["seconds"], cost["peak_mb"])
+            return Solve(results, cost["seconds"], cost["peak_mb"], cost.get("cpu_seconds"))
     record.unlink(missing_ok=True)
     shutil.rmtree(results, ignore_errors=True)
     command = [sys.executable, "-m", "nextgenface.cli.reconstruct", "--quiet", *options]
@@ -103,7 +105,7 @@ def run_solver(
         command, cwd=folder, stdout=sys.stderr.fileno(), env={**os.environ, "PYTHONPATH": search}
     )
     try:
-        peak = _wait(process)
+        peak, busy = _wait(process)
     except BaseException:
         process.terminate()
         raise
@@ -114,18 +116,21 @@ def run_solver(
         stages = json.loads((results / "result.json").read_text("utf-8"))["stages"]
         peak = max(float(stage["peak_mb"]) for stage in stages.values())
     cost = {"settings": list(settings), "seconds": round(seconds, 2), "peak_mb": round(peak, 1)}
+    cost["cpu_seconds"] = None if busy is None else round(busy, 1)
     record.write_text(json.dumps(cost) + "\n", "utf-8")
-    return Solve(results, cost["seconds"], cost["peak_mb"])
+    return Solve(results, cost["seconds"], cost["peak_mb"], cost["cpu_seconds"])
 
 
-def _wait(process: subprocess.Popen[bytes]) -> float | None:
-    """Wait for the end; its highest resident memory in 10^6 bytes, None where the system does not tell."""
+def _wait(process: subprocess.Popen[bytes]) -> tuple[float | None, float | None]:
+    """Wait for the end; its highest resident memory in 10^6 bytes and its processor seconds, None where the
+    system does not tell."""
     if not hasattr(os, "wait4"):
         process.wait()
-        return None
+        return None, None
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return float(usage.ru_maxrss) * (1.0 if sys.platform == "darwin" else 1024.0) / 1e6
+    memory = float(usage.ru_maxrss) * (1.0 if sys.platform == "darwin" else 1024.0) / 1e6
+    return memory, usage.ru_utime + usage.ru_stime
 
 
 def heads_of(results: Path) -> tuple[Head, Head, torch.Tensor]:

@@ -158,6 +158,25 @@ def test_settings_show_the_options_of_the_method(addon: Any, monkeypatch: pytest
     assert "mesh_iterations" in shown and "engine" not in shown
 
 
+def test_a_mesh_from_many_views_asks_for_a_data_set_and_a_start(
+    addon: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fake_layout import FakeLayout
+
+    from nextgenface_addon.panels.main import NEXTGENFACE_PT_main
+
+    shown: list[str] = []
+    monkeypatch.setattr(FakeLayout, "prop", lambda self, data, name, **more: shown.append(name))
+    settings = addon.context.scene.nextgenface
+    settings.method = "mesh"
+    draw(NEXTGENFACE_PT_main, addon)
+    assert {"dataset", "mesh"} <= set(shown) and "active_photo" not in shown
+    shown.clear()
+    settings.method = "face"
+    draw(NEXTGENFACE_PT_main, addon)
+    assert not {"dataset", "mesh"} & set(shown)
+
+
 def test_an_engine_that_was_not_used_is_told_until_the_end(addon: Any, tmp_path: Path) -> None:
     """The solver says it in stages 2 and 3, and other things before and after."""
     from nextgenface_addon.job_events import JobStatus, apply_event

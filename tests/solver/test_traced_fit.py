@@ -11,7 +11,9 @@ from nextgenface.events import NullListener
 from nextgenface.fitting import traced
 from nextgenface.fitting.photometric import PhotometricProblem, fit_photometric
 from nextgenface.fitting.pipeline import Pipeline
-from nextgenface.fitting.textures import fit_textures
+from nextgenface.fitting.raytraced_finish import finish
+from nextgenface.fitting.refinement import refine
+from nextgenface.fitting.textures import TextureProblem, fit_textures
 from nextgenface.rendering.llvm import Variant, select_variant
 
 from tests.solver.small_face import quick_config, small_model
@@ -112,6 +114,22 @@ def test_stage_3_finishes_with_rays(engine: str) -> None:
     change = (state.diffuse / plain.diffuse.clamp(min=1e-3)).log().abs()
     assert 0 < float(change.mean()) < 0.05
     assert not torch.equal(state.environment, plain.environment)
+
+
+def test_a_photo_without_a_say_does_not_move_the_maps() -> None:
+    fit = single_fit()
+    config = quick_config(engine="hybrid")
+    problem = TextureProblem(small_model(), fit.views, fit.lit, [0], config)
+    problem.photometric.trace()
+    problem.separate()
+    problem.photometric.photos[0].trust = 0.0
+    before, light = problem.maps()[:3], problem.photometric.photos[0].environment
+    assert problem.rays is not None
+    refine(problem, 2, NullListener())
+    finish(problem, problem.rays, 2, NullListener(), 0, 2)
+    for old, new in zip(before, problem.maps()[:3], strict=True):
+        torch.testing.assert_close(old, new, rtol=0, atol=1e-6)
+    torch.testing.assert_close(light, problem.photometric.photos[0].environment)
 
 
 def test_without_derivatives_the_deferred_engine_does_it_and_says_so(

@@ -39,6 +39,13 @@ class PhotoData:
     trust: float = 1.0  # say in what the photos share, 0 for a photo that is left out
 
 
+def skin_weight(photo: PhotoData, fragments: Fragments, skin: Tensor, facing: Tensor) -> Tensor:
+    """How far each pixel (N,) of a photo counts for the skin: valid, `skin` 0..1, turned to the camera
+    (`facing`, cosine), and of a photo that has a say."""
+    valid = photo.targets[-1].valid[fragments.pixel]
+    return skin * valid * ((facing - 0.1) / 0.4).clamp(0, 1) * photo.trust
+
+
 def distance_outside(view: FaceView, device: torch.device) -> Tensor | None:
     """Distance map (1, 1, H, W), pixels, from the person in a view; None when that is not known."""
     if view.person is None:

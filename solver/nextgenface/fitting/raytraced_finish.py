@@ -18,6 +18,7 @@ from ..rendering.deferred import Pose, vertex_normals
 from ..rendering.raster import Fragments, rasterize
 from .lightsolve import neighbour_laplacian
 from .loop import run_steps
+from .photodata import skin_weight
 from .photoset import ROBUST_SCALE
 from .refinement import PHOTO_WEIGHT, REGULARISER_WEIGHT
 from .targets import encode
@@ -135,12 +136,13 @@ def _error(radiance: Tensor, one: _Seen) -> tuple[float, Tensor]:
 @torch.no_grad()
 def _seen(problem: TextureProblem, k: int) -> _Seen:
     p, w = problem.photometric, problem.white
-    target = p.photos[k].targets[-1]
+    photo = p.photos[k]
+    target = photo.targets[-1]
     pose = p.pose(k, target)
     camera = pose.camera_space(problem.vertices(k, problem.offsets))
     fragments = rasterize(pose.screen(camera), camera[:, 2], w.faces, target.height, target.width)
     normals = vertex_normals(camera, w.faces)
     facing = -(normals * torch.nn.functional.normalize(camera, dim=1)).sum(1)
     values = fragments.interpolate(torch.stack([facing, w.skin], 1))
-    weight = values[:, 1] * target.valid[fragments.pixel] * ((values[:, 0] - 0.1) / 0.4).clamp(0, 1)
+    weight = skin_weight(photo, fragments, values[:, 1], values[:, 0])
     return _Seen(camera, pose, fragments, target.encoded[fragments.pixel], weight)

@@ -16,6 +16,7 @@ from torch.nn import functional as tf
 from ..events import Listener
 from ..rendering.deferred import shade_vertices, specular_reflectance
 from .loop import run_steps
+from .photodata import skin_weight
 from .photoset import ROBUST_SCALE
 from .targets import encode
 
@@ -89,8 +90,7 @@ def _pixels(problem: TextureProblem, k: int) -> _Pixels:
     )
     uv = values[:, 4:6]
     grid = torch.stack([uv[:, 0] * 2 - 1, (1 - uv[:, 1]) * 2 - 1], 1)
-    weight = values[:, 6] * target.valid[fragments.pixel] * ((values[:, 3] - 0.1) / 0.4).clamp(0, 1)
-    weight = weight * photo.trust
+    weight = skin_weight(photo, fragments, values[:, 6], values[:, 3])
     return _Pixels(
         target.encoded[fragments.pixel], weight, grid, values[:, :3], torch.stack(glossy), values[:, 3]
     )

@@ -379,5 +379,7 @@ def test_what_is_no_model_is_said(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(ModelError, match=r"Basel Face Model, FLAME, GNM Head, ICT-FaceKit.*face-models\.md"):
         registry.load_place(tmp_path)
+    with pytest.raises(ModelError, match=f"not found in {tmp_path}.*faces.dmi.unibas.ch.*face12_nomouth.h5"):
+        registry.find_place("bfm", tmp_path)
     (tmp_path / "about.json").write_text(json.dumps({}))
     assert formats.find(tmp_path) is None

@@ -163,6 +163,17 @@ def test_albedo_of_another_mesh_is_refused(originals: Path, tmp_path: Path) -> N
         formats.read(formats.basel, [place / SHAPE, place / albedo])
 
 
+@pytest.mark.parametrize("name", [SHAPE, "albedoModel2020_face12_albedoPart.h5"])
+@pytest.mark.parametrize("content", [b"", b"<html>Please log in</html>"])
+def test_a_web_page_saved_in_its_place_is_named(
+    originals: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    place = copied(originals, "bfm", tmp_path / "bfm")
+    (place / name).write_bytes(content)
+    with pytest.raises(ModelError, match=f"{name} cannot be read: it is damaged or not HDF5"):
+        read(place)
+
+
 class _RunsACommand:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("echo bad > hacked",)
@@ -223,6 +234,7 @@ def test_archives_with_objects_or_false_sizes_are_refused(originals: Path, tmp_p
         ("v 1 2 x", "damaged"),
         ("f a b c", "damaged"),
         ("v 1 2", "damaged"),
+        ("v 1 2 nan", "not finite"),
     ],
 )
 def test_a_damaged_obj_is_named(originals: Path, tmp_path: Path, line: str, message: str) -> None:

@@ -111,7 +111,7 @@ def find_place(name: str, basel_folder: Path | None = None) -> Path:
     if name == BASEL:
         # A folder that somebody named must be there; the one among the user's models is for when nobody did.
         folder = basel_folder if basel_folder is not None else models_folder() / BASEL
-        if folder.exists():
+        if folder.exists() and formats.find(folder) is not None:
             return folder
         raise ModelError(_no_basel_model(basel_folder))
     place = Path(name).expanduser()

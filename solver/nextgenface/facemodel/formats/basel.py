@@ -41,15 +41,18 @@ _NAMED = {
 def find(place: Path) -> list[Path] | None:
     """HDF5 files at a place that hold a shape model, the chosen one first, then what completes it."""
     folder = place if place.is_dir() else place.parent
-    files = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in ENDINGS and _is_hdf5(p)]
+    named = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in ENDINGS]
+    files = [p for p in named if _is_hdf5(p)]
     if place.is_file() and place not in files:
         return [place] if place.suffix.lower() in ENDINGS else None
     shapes = [p for p in files if _count(p, "shape/model/mean")]
     if place.is_file():
         shapes = [p for p in shapes if p == place] or [place]
     if not shapes:
-        # Damaged, or the albedo alone: reading it will say so. Other HDF5 files are nobody's face model.
-        return [p for p in files if "model20" in p.name.lower()] or None
+        # Damaged, a saved web page, or the albedo alone: reading it will say so, the shape's
+        # file first. Other HDF5 files are nobody's face model.
+        known = [p for p in named if "model20" in p.name.lower()]
+        return sorted(known, key=lambda p: "albedo" in p.name.lower()) or None
     sizes = {p: _count(p, "shape/model/mean") for p in shapes}
     albedo = {p: _count(p, "diffuseAlbedo/model/mean") for p in files}
     shapes.sort(key=lambda p: (sizes[p] not in albedo.values(), PREFERRED not in p.name, p.name))
@@ -57,7 +60,8 @@ def find(place: Path) -> list[Path] | None:
     if len(shapes) > 1:
         log.info("%s holds several face models; %s is taken.", folder, chosen.name)
     others = [p for p in files if p != chosen and sizes.get(p) is None and albedo[p] in (0, sizes[chosen])]
-    return [chosen, *others]
+    broken = [p for p in named if p not in files and p.name.lower().startswith("albedomodel20")]
+    return [chosen, *others, *broken]
 
 
 def read(files: list[Path]) -> RawModel:

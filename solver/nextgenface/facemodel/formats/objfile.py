@@ -45,6 +45,8 @@ def read_vertices(path: Path, text: str | None = None) -> NDArray[np.float64]:
     width = rows.size // len(lines)
     if rows.size != width * len(lines) or width < 3:
         raise ModelError(f"{path} is damaged: its vertices do not all have the same number of values.")
+    if not np.isfinite(rows).all():
+        raise ModelError(f"{path} is damaged: it holds numbers that are not finite. Get it again.")
     return rows.reshape(-1, width)[:, :3]
 
 

@@ -25,6 +25,7 @@ CAST_SD = 0.10  # log colour cast of the light as a whole: cameras balance white
 TONE_TRUST = 0.3  # of the data when it speaks about tone
 GLOSS_SD = 0.25  # log factor between people, and between the assumed and the true light level
 _ROUNDS = 4
+_TERMS = 24  # of the exponential series of a tone: exact to float32 up to a tone of 5, far beyond any skin
 _MAX_Z = 3.5
 # Log absorption per channel of the two skin pigments and how far people differ in them: melanin rises gently
 # towards blue, haemoglobin absorbs green and blue (shapes after Anderson & Parrish 1981).
@@ -42,9 +43,15 @@ class ToneCurve:
     """
 
     def __init__(self, white: WhitenedModel) -> None:
-        self._basis = white.diffuse / (white.diffuse_sd**2)[:, None]
-        self._mean = white.diffuse_mean
-        self._skin = white.tinted[:, None]
+        # exp(t s) - 1 is the sum of t^n s^n / n!: with every term projected once, a point of the curve is a
+        # polynomial in t, and costs nothing however many vertices there are.
+        order = torch.arange(1, _TERMS + 1).to(white.tinted)[:, None]
+        terms = (white.tinted / order).cumprod(0)  # (N, V): s^n / n!
+        basis = (white.diffuse / (white.diffuse_sd**2)[:, None]).view(len(white.diffuse), -1, 3)
+        self._terms = torch.stack(
+            [(terms * white.diffuse_mean[:, c]) @ basis[:, :, c].T for c in range(3)], 1
+        )  # (N, 3, A)
+        self._order = order
         melanin, blood = torch.tensor(_MELANIN), torch.tensor(_HAEMOGLOBIN)
         covariance = (
             _MELANIN_SD**2 * torch.outer(melanin, melanin)
@@ -56,13 +63,11 @@ class ToneCurve:
 
     def __call__(self, tone: Tensor) -> Tensor:
         """z-scores (A,) of a tone (3,)."""
-        change = self._mean * ((tone * self._skin).exp() - 1)
-        return self._basis @ change.reshape(-1)
+        return torch.einsum("nc,nca->a", tone**self._order, self._terms)
 
     def slope(self, tone: Tensor) -> Tensor:
         """Derivative of the z-scores with respect to the tone, (A, 3)."""
-        scaled = self._mean * self._skin * (tone * self._skin).exp()
-        return self._basis @ torch.diag_embed(scaled).reshape(-1, 3)
+        return torch.einsum("nc,nca->ac", self._order * tone ** (self._order - 1), self._terms)
 
     @cached_property
     def rest_precision(self) -> Tensor:
@@ -70,7 +75,7 @@ class ToneCurve:
         factor = torch.linalg.cholesky(self.covariance.cpu().double())
         grid = torch.tensor([-1.2, 0.0, 1.2], dtype=torch.float64)
         tones = torch.cartesian_prod(grid, grid, grid) @ factor.T
-        spread = torch.stack([self(t.to(self._mean)) for t in tones]).var(0)
+        spread = torch.stack([self(t.to(self._terms)) for t in tones]).var(0)
         return 1 / (1 - spread).clamp(min=0.06)
 
 
@@ -153,13 +158,12 @@ def solve_tone(
             error = ((photo.encoded - encode(radiance)) * root).reshape(-1)
             by_colour = soft_range_slope(raw, 0.004, 0.96) * photo.diffuse * gain.exp() * slope
             span = slice(count + 3 + 3 * k, count + 6 + 3 * k)
-            jacobian = torch.zeros(len(radiance), 3, unknowns).to(x)
-            jacobian[:, :, :count] = photo.basis * by_colour[:, :, None]
-            jacobian[:, :, count : count + 3] = jacobian[:, :, :count] @ tone_slope
-            jacobian[:, :, span] = torch.diag_embed(radiance * slope)
-            flat = jacobian.view(-1, unknowns)
-            hessian += flat.T @ flat
-            right += flat.T @ error
+            by_rest = photo.basis * by_colour[:, :, None]
+            by_gain = torch.diag_embed(radiance * slope)
+            flat = torch.cat([by_rest, by_rest @ tone_slope, by_gain], 2).view(-1, count + 6)
+            own = torch.cat([torch.arange(count + 3), torch.arange(span.start, span.stop)]).to(x.device)
+            hessian[own[:, None], own] += flat.T @ flat
+            right[own] += flat.T @ error
             rows, residual = photo.exposure_rows(gain)
             hessian[span, span] += rows.T @ rows
             right[span] -= rows.T @ residual

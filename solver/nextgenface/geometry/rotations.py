@@ -30,8 +30,12 @@ def matrix_to_euler(matrix: Tensor) -> Tensor:
 
 
 def small_rotation(vector: Tensor) -> Tensor:
-    """Rotation matrices exp([w]x) of rotation vectors (..., 3), differentiable at zero."""
+    """Rotation matrices exp([w]x) of rotation vectors (..., 3), differentiable at zero (Rodrigues)."""
     x, y, z = vector.unbind(-1)
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-    return torch.linalg.matrix_exp(cross)
+    # sin(t)/t and (1 - cos t)/t^2 without a division; the root's own slope is infinite at 0 alone
+    angle = ((vector**2).sum(-1) + torch.finfo(vector.dtype).tiny).sqrt()[..., None, None]
+    half = torch.sinc(angle / (2 * math.pi))
+    one = torch.eye(3, dtype=vector.dtype, device=vector.device)
+    return one + torch.sinc(angle / math.pi) * cross + 0.5 * half**2 * (cross @ cross)

@@ -27,6 +27,7 @@ def vertex_visibility(
     faces: Tensor,
     directions: Tensor,
     *,
+    at: Tensor | None = None,
     resolution: int = 192,
     bias: float = 1.2,
 ) -> Tensor:
@@ -35,10 +36,12 @@ def vertex_visibility(
     `vertices` (V, 3) mm, `normals` (V, 3) unit, `faces` (F, 3), `directions` (Q, 3) unit vectors towards the
     light in the frame of the vertices. A vertex counts as shadowed when something lies more than about
     `bias` mm in front of it; four neighbouring depth samples soften the border. Directions below a vertex's
-    horizon are 0. Both sides of a face cast shadows.
+    horizon are 0. Both sides of a face cast shadows. With `at` (U,) only these vertices are looked
+    at: (U, Q).
     """
-    count = len(vertices)
-    out = torch.zeros(len(directions), count, dtype=vertices.dtype, device=vertices.device)
+    at = torch.arange(len(vertices), device=vertices.device) if at is None else at
+    normals = normals[at]
+    out = torch.zeros(len(directions), len(at), dtype=vertices.dtype, device=vertices.device)
     for q, direction in enumerate(directions):
         facing = normals @ direction
         lit = torch.nonzero(facing > 0)[:, 0]
@@ -51,24 +54,24 @@ def vertex_visibility(
         depth = -local[:, 2]  # smaller is nearer to the light
         owner = visible_faces(screen, depth, faces, resolution, resolution, orthographic=True).view(-1)
         covered = torch.nonzero(owner >= 0)[:, 0]
-        corners = faces[owner[covered]]
-        w = corner_weights(screen[corners], covered, resolution)
+        corners = faces.index_select(0, owner.index_select(0, covered)).view(-1)
+        w = corner_weights(screen.index_select(0, corners).view(-1, 3, 2), covered, resolution)
         w = w / w.sum(1, keepdim=True)
         zmap = screen.new_full((resolution * resolution,), torch.inf)
-        zmap[covered] = (w * depth[corners]).sum(1)
+        zmap[covered] = (w * depth.index_select(0, corners).view(-1, 3)).sum(1)
         # slope-scaled bias: a texel across a slanted surface spans texel * tan(angle) of depth
-        cos = facing[lit].clamp(min=0.05)
+        cos = facing.index_select(0, lit).clamp_(min=0.05)
         allowed = bias + texel * torch.sqrt(1 - cos * cos) / cos
-        s = screen[lit] - 0.5
-        corner = s.floor()
-        fraction = s - corner
-        corner = corner.long().clamp(0, resolution - 2)
+        seen_from = at.index_select(0, lit)
+        column, row = (screen.index_select(0, seen_from) - 0.5).T.contiguous().unbind(0)
+        left, top = column.floor(), row.floor()
+        right_share, lower_share = column - left, row - top
+        first = top.long().clamp_(0, resolution - 2) * resolution + left.long().clamp_(0, resolution - 2)
+        nearest = depth.index_select(0, seen_from) - allowed
         light = torch.zeros_like(cos)
-        for j in (0, 1):
-            for i in (0, 1):
-                z = zmap[(corner[:, 1] + j) * resolution + corner[:, 0] + i]
-                across = fraction[:, 0] if i else 1 - fraction[:, 0]
-                down = fraction[:, 1] if j else 1 - fraction[:, 1]
-                light += across * down * (z >= depth[lit] - allowed)
+        for j, down in enumerate((1 - lower_share, lower_share)):
+            for i, across in enumerate((1 - right_share, right_share)):
+                z = zmap.index_select(0, first + (j * resolution + i))
+                light += across * down * (z >= nearest)
         out[q, lit] = light
     return out.T.contiguous()

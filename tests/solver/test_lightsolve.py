@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,6 +59,23 @@ def test_a_glossy_part_is_explained_too() -> None:
     picture = LinearPicture(plain.base, plain.diffuse, glossy, target, plain.weight)
     found = solve_light(picture, frontal_environment())
     again = plain.base * (plain.diffuse @ found) + glossy @ found
+    assert ((again - target).abs() / target).mean() < 0.03
+
+
+def test_light_that_red_skin_sends_on_is_not_taken_for_red_light() -> None:
+    """A grey light, a third of which comes by way of skin that returns red: the light found is grey."""
+    grey = lamp((0.7, 0.5, 0.5)) + 0.2
+    plain, normals = _ball(grey)
+    tint = torch.tensor([1.6, 0.8, 0.6])
+    indirect = 0.5 * _irradiance(-normals)
+    target = plain.base * (plain.diffuse @ grey + tint * (indirect @ grey))
+    told = replace(plain, target=target, indirect=indirect, tint=tint)
+    found, misled = (solve_light(p, frontal_environment()) for p in (told, replace(plain, target=target)))
+    lit = [_irradiance(normals) @ e for e in (found, misled)]
+    cast = [float((e / e.mean(1, keepdim=True) - 1).abs().mean()) for e in lit]
+    assert cast[0] < 0.045
+    assert cast[1] > 0.09
+    again = told.base * (told.diffuse @ found + tint * (indirect @ found))
     assert ((again - target).abs() / target).mean() < 0.03
 
 

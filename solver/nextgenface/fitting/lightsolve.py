@@ -24,8 +24,8 @@ _ITERATIONS = 400
 class LinearPicture:
     """Samples of a photo as a linear function of the light.
 
-    radiance[p, c] = sum_j (base[p, c] diffuse[p, j] + glossy[p, j]) e[j, c]; `target` (P, 3) linear,
-    `weight` (P, 3) square-root weights of the residuals.
+    radiance[p, c] = sum_j (base[p, c] (diffuse[p, j] + tint[c] indirect[p, j]) + glossy[p, j]) e[j, c];
+    `target` (P, 3) linear, `weight` (P, 3) square-root weights of the residuals.
     """
 
     base: Tensor  # (P, 3)
@@ -33,6 +33,15 @@ class LinearPicture:
     glossy: Tensor  # (P, D)
     target: Tensor  # (P, 3)
     weight: Tensor  # (P, 3)
+    indirect: Tensor | None = None  # (P, D) diffuse light that comes from grey skin
+    tint: Tensor | None = None  # (3,) colour that it has by real skin
+
+    def of_channel(self, c: int) -> Tensor:
+        """(P, D) radiance of channel c per unit of the lobes."""
+        arriving = self.diffuse
+        if self.indirect is not None and self.tint is not None:
+            arriving = arriving + self.tint[c] * self.indirect
+        return self.base[:, c : c + 1] * arriving + self.glossy
 
 
 @lru_cache(maxsize=1)
@@ -59,7 +68,7 @@ def solve_light(pictures: LinearPicture, start: Tensor, *, nonnegative: bool = T
     normal = torch.zeros(3, count, count).to(start)
     right = torch.zeros(3, count).to(start)
     for c in range(3):
-        a = (data.base[:, c : c + 1] * data.diffuse + data.glossy) * data.weight[:, c : c + 1]
+        a = data.of_channel(c) * data.weight[:, c : c + 1]
         normal[c] = a.T @ a
         right[c] = a.T @ (data.target[:, c] * data.weight[:, c])
     scale = normal.diagonal(dim1=1, dim2=2).mean()

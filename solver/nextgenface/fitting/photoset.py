@@ -18,9 +18,9 @@ from ..facemodel.model import FaceModel
 from ..geometry.rotations import euler_to_matrix, small_rotation
 from ..rendering.deferred import (
     CAMERA_TO_LIGHT,
+    LOWEST_COSINE,
     Drawing,
     Pose,
-    bounce_gain,
     diffuse_factors,
     draw_vertices,
     glossy_factors,
@@ -249,35 +249,48 @@ class PhotoSet:
         colour = fragments.interpolate(w.colour(self.z_albedo))
         pick = spread_rows(len(fragments.pixel), LIGHT_SAMPLES)
         part = fragments.subset(pick)
-        diffuse, glossy = self.light_factors(k, camera, part.corners)
-        a = part.interpolate(diffuse)
-        b = part.interpolate(glossy)
+        factors = self.light_factors(k, camera, part.corners)
+        diffuse, indirect, glossy = (part.interpolate(one) for one in factors)
         base, photo = colour[pick], target.linear[part.pixel]
+        mean = colour.mean(0)
+        picture = LinearPicture(
+            base, diffuse, glossy, photo, base, indirect, mean / mean.mean().clamp(min=1e-3)
+        )
         e = p.environment
         for _ in range(2):  # re-weighted: outliers of the last solution count less
-            radiance = base * (a @ e) + b @ e
+            radiance = torch.stack([picture.of_channel(c) @ e[:, c] for c in range(3)], 1)
             weight = self.pixel_weights(k, target, part, encode(radiance) - target.encoded[part.pixel])
             rows = weight[:, None].sqrt() * encode_slope(photo)
             nonnegative = self.config.leaveOut != "nonnegative"
-            e = solve_light(LinearPicture(base, a, b, photo, rows), e, nonnegative=nonnegative)
+            e = solve_light(replace(picture, weight=rows), e, nonnegative=nonnegative)
         return e
 
-    def light_factors(self, k: int, camera: Tensor, needed: Tensor) -> tuple[Tensor, Tensor]:
-        """Transfers to the lobes of photo k at the vertices `needed`: diffuse and specular, each (V, D)."""
+    def light_factors(self, k: int, camera: Tensor, needed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Transfers to the lobes of photo k at the vertices `needed`, each (V, D): diffuse from the sky,
+        diffuse by way of other skin (grey, as bright as the real one), specular."""
         p, w = self.photos[k], self.white
         assert p.transfer is not None
         t = p.transfer.at(needed, len(camera))
         in_light = camera * torch.tensor(CAMERA_TO_LIGHT).to(camera)
-        normals = vertex_normals(in_light, w.faces)[t.used]
+        normals = vertex_normals(in_light, w.faces)
+        n = normals[t.used]
         view = torch.nn.functional.normalize(-in_light[t.used], dim=1)
-        cos_view = (normals * view).sum(1).clamp(min=0.03)
-        colour = w.colour(self.z_albedo)[t.used]
-        bounce = 1 + bounce_gain(colour, t).mean(1, keepdim=True)
-        gloss = specular_reflectance(self.level()[t.used], w.roughness[t.used], cos_view)
-        diffuse = diffuse_factors(normals, t) @ t.lobes * bounce * (1 - gloss[:, None])
-        glossy = glossy_factors(normals, view, w.roughness[t.used], t) @ t.lobes * gloss[:, None]
+        cos_view = (n * view).sum(1).clamp(min=LOWEST_COSINE)
+        gloss = specular_reflectance(self.level()[t.used], w.roughness[t.used], cos_view)[:, None]
+        diffuse = diffuse_factors(n, t.visible, t) @ t.lobes * (1 - gloss)
+        indirect = torch.zeros_like(diffuse)
+        if t.bounce is not None:
+            patches = t.bounce.patches
+            arriving = diffuse_factors(normals[patches], t.bounce.visible, t) @ t.lobes
+            grey = w.colour(self.z_albedo)[patches].mean(1, keepdim=True).clamp(0, 1)
+            indirect = t.bounce.gathered(arriving, grey) * (1 - gloss)
+        glossy = glossy_factors(n, view, w.roughness[t.used], t) @ t.lobes * gloss
         zeros = torch.zeros(len(camera), diffuse.shape[1]).to(camera)
-        return zeros.index_copy(0, t.used, diffuse), zeros.index_copy(0, t.used, glossy)
+        return (
+            zeros.index_copy(0, t.used, diffuse),
+            zeros.index_copy(0, t.used, indirect),
+            zeros.index_copy(0, t.used, glossy),
+        )
 
     @torch.no_grad()
     def preview(self) -> NDArray[np.uint8]:

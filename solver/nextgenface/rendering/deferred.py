@@ -2,9 +2,9 @@
 
 Irradiance and the prefiltered specular reflection are integrated at the vertices (the mesh has several
 vertices per light-shadow transition, so interpolating them is accurate), with the visibility of
-`rendering.visibility`. It is noise-free and differentiable in torch alone. Model of reflectance: a
-Lambertian base colour under the Principled specular lobe (Burley 2012, GGX with alpha = roughness^2).
-Interreflection is one bounce against the surface's own colour.
+`rendering.visibility` and the light from skin to skin of `rendering.bounce`. It is noise-free and
+differentiable in torch alone. Model of reflectance: a Lambertian base colour under the Principled specular
+lobe (Burley 2012, GGX with alpha = roughness^2).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as tf
 
 from ..geometry.rotations import euler_to_matrix
+from .bounce import Bounce, trace_bounce
 from .light import quadrature
 from .prefilter import gather
 from .raster import Fragments, rasterize
@@ -75,8 +76,8 @@ class Transfer:
 
     `used` (U,) vertices that can face the camera, `visible` (U, Q) their visibility, `openness` (U,) the
     cosine-weighted share of the sky they see, `directions` (Q, 3) the quadrature in the light frame,
-    `lobes` (Q, D) its lobe weights, `solid_angle` of a sample; without `highlights` nothing is reflected
-    specularly.
+    `lobes` (Q, D) its lobe weights, `solid_angle` of a sample; `bounce` the exchange of light between parts
+    of the surface (None: there is none); without `highlights` nothing is reflected specularly.
     """
 
     used: Tensor
@@ -85,6 +86,7 @@ class Transfer:
     directions: Tensor
     lobes: Tensor
     solid_angle: float
+    bounce: Bounce | None = None
     highlights: bool = True
 
     def at(self, vertices: Tensor, count: int) -> Transfer:
@@ -94,7 +96,13 @@ class Transfer:
         rows = torch.nonzero(wanted[self.used])[:, 0]
         if 10 * len(rows) > 9 * len(self.used):
             return self  # copying the rows would cost more than it saves
-        return replace(self, used=self.used[rows], visible=self.visible[rows], openness=self.openness[rows])
+        return replace(
+            self,
+            used=self.used[rows],
+            visible=self.visible[rows],
+            openness=self.openness[rows],
+            bounce=None if self.bounce is None else self.bounce.at(rows),
+        )
 
 
 @torch.no_grad()
@@ -112,13 +120,15 @@ def trace_transfer(
     normals = vertex_normals(in_light, faces)
     view = tf.normalize(-in_light, dim=1)
     used = torch.nonzero((normals * view).sum(1) > -0.2)[:, 0]
-    if shadows:
-        visible = vertex_visibility(in_light, normals, faces, directions)[used]
-    else:
+    if not shadows:
         visible = torch.ones(len(used), len(directions)).to(vertices)
-    cosine = (normals[used] @ directions.T).clamp(min=0)
+        openness = torch.ones(len(used)).to(vertices)
+        return Transfer(used, visible, openness, directions, lobes, solid_angle, highlights=highlights)
+    visible = vertex_visibility(in_light, normals, faces, directions)
+    cosine = (normals @ directions.T).clamp(min=0)
     openness = (visible * cosine).sum(1) / cosine.sum(1).clamp(min=1e-6)
-    return Transfer(used, visible, openness, directions, lobes, solid_angle, highlights)
+    bounce = trace_bounce(in_light, normals, faces, visible, openness, used)
+    return Transfer(used, visible[used], openness[used], directions, lobes, solid_angle, bounce, highlights)
 
 
 @lru_cache(maxsize=2)
@@ -187,10 +197,10 @@ class Shading:
         return self.diffuse * (1 - reflected), self.glossy * reflected
 
 
-def diffuse_factors(normals: Tensor, transfer: Transfer) -> Tensor:
-    """Light-independent diffuse transfer (U, Q): visibility * cosine * solid angle / pi, used vertices."""
+def diffuse_factors(normals: Tensor, visible: Tensor, transfer: Transfer) -> Tensor:
+    """Light-independent diffuse transfer (N, Q): visibility (N, Q) * cosine * solid angle / pi."""
     cosine = (normals @ transfer.directions.T).clamp(min=0)
-    return transfer.visible * cosine * (transfer.solid_angle / torch.pi)
+    return visible * cosine * (transfer.solid_angle / torch.pi)
 
 
 def glossy_factors(normals: Tensor, view: Tensor, roughness: Tensor, transfer: Transfer) -> Tensor:
@@ -238,20 +248,24 @@ def shade_vertices(
     )
     if not transfer.highlights:
         glossy = torch.zeros_like(glossy)
-    bounced = direct * (1 + bounce_gain(colour[used], transfer))
+    if transfer.bounce is not None:
+        direct = direct + _from_skin(normal, radiance, colour, transfer, transfer.bounce)
     cos_view = (n * view).sum(1).clamp(min=LOWEST_COSINE)
     count = len(camera_vertices)
     zeros = torch.zeros(count, 3).to(camera_vertices)
     return Shading(
-        zeros.index_copy(0, used, bounced),
+        zeros.index_copy(0, used, direct),
         zeros.index_copy(0, used, glossy),
         torch.full((count,), LOWEST_COSINE).to(camera_vertices).index_copy(0, used, cos_view),
     )
 
 
-def bounce_gain(colour: Tensor, transfer: Transfer) -> Tensor:
-    """Extra irradiance from nearby skin, as a share of the direct one: (1 - openness) * colour, (U, 3)."""
-    return (1 - transfer.openness)[:, None] * colour.detach().clamp(0, 1)
+def _from_skin(
+    normal: Tensor, radiance: Tensor, colour: Tensor, transfer: Transfer, bounce: Bounce
+) -> Tensor:
+    """Irradiance / pi (U, 3) that used vertices get from the surface itself; `normal`, `colour` (V, 3)."""
+    arriving = diffuse_factors(normal[bounce.patches].detach(), bounce.visible, transfer) @ radiance
+    return bounce.gathered(arriving, colour[bounce.patches].detach().clamp(0, 1))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@
 Distances go from the true vertices that at least two learned views see (for the face: those of its frontal
 skin) to the nearest point of the result; `initial_mm` is the same for the mesh it started from; back_p90_mm
 from the result's vertices to the truth. PSNR in dB over sRGB code values inside the masks of the held-out
-views; for the face, which is no more than a part of the object, where the result is drawn inside them. step_ms: median time of a single-view step at 256 x 256 with about 20,000 faces. The numbers outside
-are those of the hull.
+views; for the face, which is no more than a part of the object, where the result is drawn inside them.
+step_ms: median time of a single-view step at 256 x 256 with about 20,000 faces. The numbers outside are those
+of the hull.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def _target(picture: torch.Tensor, valid: torch.Tensor | None = None) -> Target:
     flat = picture.reshape(-1, 3)
     height, width = picture.shape[:2]
     seen = torch.ones(height * width) if valid is None else valid.reshape(-1)
-    return Target(flat, encode(flat), seen, height, width, 1.0)
+    return Target(flat, encode(flat), seen, torch.ones_like(seen), height, width, 1.0)
 
 
 def test_baked_values_lie_where_uv_says() -> None:

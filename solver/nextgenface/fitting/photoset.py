@@ -163,14 +163,14 @@ class PhotoSet:
         """(N,) weights: where skin is seen, unclipped, and not far off (hair, glasses, hands, highlights).
 
         Skin that hair often covers (forehead, temples) counts only where its neighbourhood agrees with the
-        fit, or strands of hair would be fitted as dark skin.
+        fit and is free of strands, or hair would be fitted as dark skin and dented bone.
         """
         values = fragments.interpolate(torch.stack([self.white.skin, self.white.core], 1)).detach()
         squared = (residual.detach() ** 2).mean(1)
         robust = 1 / (1 + squared / ROBUST_SCALE**2) ** 2
         usable = values[:, 0] * target.valid[fragments.pixel]
         around = neighbourhood(fragments, squared, usable, AGREEMENT_REACH * target.height)
-        agreement = 1 / (1 + around / AGREEMENT_SCALE**2) ** 2
+        agreement = target.smooth[fragments.pixel] / (1 + around / AGREEMENT_SCALE**2) ** 2
         return usable * robust * (values[:, 1] + (1 - values[:, 1]) * agreement)
 
     # ---- what is held fixed between updates -----------------------------------------------------------

@@ -13,6 +13,7 @@ from .fusion import SkinView, fuse
 from .photoset import AGREEMENT_SCALE, ROBUST_SCALE
 from .separation import blur
 from .targets import encode
+from .texels import TexelView
 
 if TYPE_CHECKING:
     from .textures import TextureProblem
@@ -50,7 +51,7 @@ def skin_map(problem: TextureProblem) -> SkinMap:
         rendered = base * light[:, :3] + light[:, 3:]
         off = ((encode(rendered) - encode(view.colour)) ** 2).mean(1)
         weight = view.weight / (1 + off / (2 * ROBUST_SCALE) ** 2) ** 2
-        weight = weight * _agreement(problem, off, view.weight, size) * photo.trust
+        weight = weight * _agreement(problem, off, view, size) * photo.trust
         observed = (view.colour - light[:, 3:]).clamp(min=0.002) / light[:, :3].clamp(min=0.01)
         residual = (observed / base.clamp(min=0.004)).log().clamp(-1.5, 1.0)
         residual = residual * (weight[:, None] > 0.01)
@@ -78,9 +79,9 @@ def skin_map(problem: TextureProblem) -> SkinMap:
     return SkinMap(base, change * trust, torch.maximum(1 - missed, inner[:, 0] * own[:, 0]))
 
 
-def _agreement(problem: TextureProblem, squared: Tensor, seen: Tensor, size: float) -> Tensor:
+def _agreement(problem: TextureProblem, squared: Tensor, view: TexelView, size: float) -> Tensor:
     """(T*T,) 0 where the neighbourhood of a texel on forehead or temples looks like hair, else 1."""
     n = problem.texels.resolution
-    around = blur(squared.view(n, n, 1), seen.view(n, n), HAIR_REACH / size).view(-1)
+    around = blur(squared.view(n, n, 1), view.weight.view(n, n), HAIR_REACH / size).view(-1)
     core = problem.texels.gather(problem.white.core[:, None])[:, 0]
-    return core + (1 - core) / (1 + around / AGREEMENT_SCALE**2) ** 2
+    return core + (1 - core) * view.smooth / (1 + around / AGREEMENT_SCALE**2) ** 2

@@ -10,18 +10,25 @@ from torch.nn import functional as tf
 
 from ..colour import linear_to_srgb
 from ..views import FaceView
+from .separation import blur
+
+STRAND_SIZE = 0.0065  # of the picture's height: finer detail than this may be strands of hair
+STRAND_REACH = 0.018  # of the picture's height: the neighbourhood in which they are counted
+STRAND_CONTRAST = 0.03  # root-mean-square code value of such detail at which skin is doubted
 
 
 @dataclass(frozen=True)
 class Target:
     """One photo at one resolution.
 
-    `linear` and `encoded` (H*W, 3), `valid` (H*W,), `scale` to the fitted picture.
+    `linear` and `encoded` (H*W, 3), `valid` (H*W,), `smooth` (H*W,) 0..1 as little as fine strands cross the
+    neighbourhood, `scale` to the fitted picture.
     """
 
     linear: Tensor
     encoded: Tensor
     valid: Tensor
+    smooth: Tensor
     height: int
     width: int
     scale: float
@@ -46,13 +53,27 @@ def target_at(view: FaceView, height: int, device: str | torch.device) -> Target
     image = torch.as_tensor(view.image, dtype=torch.float32, device=device)
     valid = torch.as_tensor(view.valid, dtype=torch.float32, device=device)
     full = image.shape[0]
+    smooth = smoothness(encode(image).mean(-1), valid)
     width = max(1, round(image.shape[1] * height / full))
     if height != full:
         size = (height, width)
         image = tf.interpolate(image.permute(2, 0, 1)[None], size, mode="area")[0].permute(1, 2, 0)
-        valid = tf.interpolate(valid[None, None], size, mode="area")[0, 0]
+        valid, smooth = tf.interpolate(torch.stack([valid, smooth])[None], size, mode="area")[0]
     linear = image.reshape(-1, 3)
     # clipped channels hold no light information
     unclipped = (linear.max(1).values < 0.985).float()
     valid = (valid.reshape(-1) > 0.99).float() * unclipped
-    return Target(linear, encode(linear), valid, height, width, height / full)
+    return Target(linear, encode(linear), valid, smooth.reshape(-1), height, width, height / full)
+
+
+def smoothness(grey: Tensor, valid: Tensor) -> Tensor:
+    """(H, W) 1 where a picture is as smooth as skin, towards 0 where strands of hair cross it.
+
+    `grey`, `valid` (H, W) code values and 0..1. Contrast of fine detail is held against what the picture's
+    calmest tenth has, which is its noise.
+    """
+    height = grey.shape[0]
+    detail = grey[..., None] - blur(grey[..., None], valid, STRAND_SIZE * height)
+    energy = blur(detail**2 * valid[..., None], valid, STRAND_REACH * height / 2)[..., 0]
+    noise = energy.reshape(-1)[:: max(1, energy.numel() // 65536)].quantile(0.1)
+    return 1 / (1 + (energy / (STRAND_CONTRAST**2 + 6 * noise)) ** 2) ** 2

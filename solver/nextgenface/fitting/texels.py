@@ -20,10 +20,12 @@ DEPTH_SLACK = 2.5  # mm a texel may lie behind the seen surface and still count 
 
 @dataclass(frozen=True)
 class TexelView:
-    """One photo at the texels (T*T): `colour` (.., 3) linear, `weight` (..,) 0..1 how well seen."""
+    """One photo at the texels (T*T): `colour` (.., 3) linear, `weight` (..,) 0..1 how well seen, `smooth`
+    (..,) 0..1 as little as strands of hair cross it."""
 
     colour: Tensor
     weight: Tensor
+    smooth: Tensor
 
 
 class Texels:
@@ -79,7 +81,8 @@ class Texels:
         valid = target.valid.view(1, 1, target.height, target.width)
         photo = target.linear.view(target.height, target.width, 3).permute(2, 0, 1)[None]
         # invalid pixels must not bleed into their neighbours
-        stack = torch.cat([photo * valid, valid], 1)
+        smooth = target.smooth.view(1, 1, target.height, target.width)
+        stack = torch.cat([photo * valid, valid, smooth], 1)
         found = tf.grid_sample(stack, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[
             0, :, 0
         ]
@@ -94,4 +97,4 @@ class Texels:
         weight = (
             angle * angle * (3 - 2 * angle) * near * usable * self.gather(skin[:, None])[:, 0] * self.on_face
         )
-        return TexelView(colour, weight)
+        return TexelView(colour, weight, found[4])

@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         output=options.output,
         config=config,
         config_file=Path(options.config).expanduser() if options.config else None,
-        set=tuple(settings_from(options).items()),
+        set=tuple(dict(settings_from(options)).items()),
         retry=options.retry,
         stall_seconds=options.timeout,
     )

@@ -146,23 +146,23 @@ def config_from(arguments: argparse.Namespace) -> Config:
     config = Config()
     if arguments.config:
         config.fillFromDicFile(arguments.config)
-    for key, value in settings_from(arguments).items():
+    for key, value in settings_from(arguments):
         config.set(key, value)
     return config
 
 
-def settings_from(arguments: argparse.Namespace) -> dict[str, str]:
-    """What a command line sets beside the file, in this order. Raises ConfigError."""
-    settings: dict[str, str] = {}
+def settings_from(arguments: argparse.Namespace) -> list[tuple[str, str]]:
+    """What a command line sets beside the file, in this order; later ones win. Raises ConfigError."""
+    settings = []
     for item in arguments.set:
         key, separator, value = item.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"--set {item!r}: write it as --set key=value, for example --set rtSamples=200")
-        settings[key.strip()] = value
+        settings.append((key.strip(), value))
     for name in ("device", "seed", "face"):
         value = getattr(arguments, name, None)
         if value is not None:
-            settings[name] = str(value)
+            settings.append((name, str(value)))
     return settings
 
 

@@ -28,7 +28,12 @@ from nextgenface.views import Bounds, ViewSet
 from scipy.spatial import cKDTree
 from small_object import bumpy_ball, photographed
 
-SMALL = {"hidden_features_size": "32", "hidden_features_layers": "1", "texture_size": "64"}
+SMALL = {
+    "hidden_features_size": "32",
+    "hidden_features_layers": "1",
+    "texture_size": "64",
+    "color_steps": "5",
+}
 
 
 def to_surface(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -23,8 +23,8 @@ from nextgenface.views import Bounds, View, ViewSet
 from small_object import look_at, photographed
 
 QUICK = {
-    "hidden_features_size": "16", "hidden_features_layers": "1", "texture_size": "0", "iterations": "4",
-    "upsample_iterations": "", "save_frequency": "0", "visualization_frequency": "0",
+    "hidden_features_size": "16", "hidden_features_layers": "1", "texture_size": "0", "color_steps": "2",
+    "iterations": "4", "upsample_iterations": "", "save_frequency": "0", "visualization_frequency": "0",
 }  # fmt: skip
 
 

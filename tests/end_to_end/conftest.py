@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.small import save_photo, small_config
+from tests.solver.coarse import coarse_shadow_maps
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,13 @@ class Run:
     folder: Path
     photo: Path
     printed: str
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _coarse_shadows() -> Iterator[None]:
+    """In this process; the commands that tests start in their own have the real ones."""
+    with coarse_shadow_maps():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +45,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, photo: Path) -> Run:
     folder = tmp_path_factory.mktemp("run") / "ausgabe ü"
     config = small_config(verbose=True, debugFrequency=2, saveIntermediateStage=True)
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(printed), coarse_shadow_maps():
         Optimizer(folder, config, listener=QuietListener()).run(photo)
     return Run(folder, photo, printed.getvalue())

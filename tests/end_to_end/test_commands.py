@@ -110,15 +110,15 @@ def test_export_of_a_foreign_checkpoint_without_its_photo_says_so(
 
 def test_replay_draws_frames_and_an_animation(tmp_path: Path, run: Run, capsys: Capture) -> None:
     checkpoint = str(run.folder / CHECKPOINTS / "stage3_output.pickle")
-    arguments = ["--output", str(tmp_path), "--frames", "4", "--size", "64", "--quiet", *small_arguments()]
-    assert replay.main([checkpoint, *arguments]) == 0
+    arguments = ["--output", str(tmp_path), "--size", "64", "--quiet", *small_arguments()]
+    assert replay.main([checkpoint, "--frames", "4", *arguments]) == 0
     frames = [np.asarray(Image.open(tmp_path / f"frame_0_{k:04d}.png")) for k in range(4)]
     assert frames[0].shape == (64, 64, 3)
     np.testing.assert_array_equal(frames[0], frames[2])
     assert np.abs(frames[1].astype(int) - frames[3]).mean() > 2, "left and right differ"
     with Image.open(tmp_path / "turntable_0.webp") as animation:
         assert getattr(animation, "n_frames", 1) in (3, 4)  # equal neighbours may be merged
-    assert replay.main(["--input", checkpoint, *arguments, "--format", "mp4"]) == 0
+    assert replay.main(["--input", checkpoint, "--frames", "2", *arguments, "--format", "mp4"]) == 0
     assert (tmp_path / "turntable_0.mp4").stat().st_size > 500
 
 

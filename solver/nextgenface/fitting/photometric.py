@@ -42,21 +42,19 @@ class PhotometricProblem(PhotoSet):
 
     # ---- losses ---------------------------------------------------------------------------------------
 
-    def photo_loss(self, k: int, target: Target) -> Tensor:
-        """Half the effective squared code-value error of photo k, in sigmas."""
-        fragments, radiance = self.seen(k, target)
-        residual = encode(radiance) - target.encoded[fragments.pixel]
+    def photo_loss(self, k: int, target: Target, vertices: Tensor) -> Tensor:
+        """Half the effective squared code-value error of photo k, whose `vertices` are given, in sigmas."""
+        fragments, radiance = self.seen(k, target, vertices)
+        residual = encode(radiance) - target.encoded.index_select(0, fragments.pixel)
         weight = self.pixel_weights(k, target, fragments, residual)
         mean = (weight[:, None] * residual**2).sum() / (3 * weight.sum()).clamp(min=1.0)
         return 0.5 * EFFECTIVE_PIXELS * mean / PHOTO_SIGMA**2 / 3.0
 
-    def landmark_loss(self, k: int) -> Tensor:
+    def landmark_loss(self, k: int, vertices: Tensor) -> Tensor:
         """Half the robust squared landmark error of photo k, in sigmas (stage 1's own residuals)."""
-        p, w = self.photos[k], self.white
+        p = self.photos[k]
         pose = self.pose(k)
-        rows = (p.mark_vertices[:, None] * 3 + torch.arange(3, device=p.marks.device)).view(-1)
-        flat = self.z_shape @ w.shape[:, rows] + self.z_expression[k] @ w.expression[:, rows]
-        camera = pose.camera_space(w.neutral[p.mark_vertices] + flat.view(-1, 3))
+        camera = pose.camera_space(vertices.index_select(0, p.mark_vertices))
         squared = ((pose.screen(camera) - p.marks) ** 2).sum(1) / (LANDMARK_SIGMA * p.mark_scale) ** 2
         loss = (p.mark_weight * 9 * squared / (9 + squared)).sum()
         if p.mark_depth is not None:
@@ -66,13 +64,13 @@ class PhotometricProblem(PhotoSet):
             loss = loss + (p.mark_weight * 9 * squared / (9 + squared)).sum()
         return 0.5 * loss
 
-    def outline_loss(self, k: int) -> Tensor:
+    def outline_loss(self, k: int, vertices: Tensor) -> Tensor:
         """Penalty on vertices of photo k outside the person: half the squared distance, in sigmas."""
-        p, w = self.photos[k], self.white
+        p = self.photos[k]
         if p.outside is None:
-            return torch.zeros(()).to(w.neutral)
+            return torch.zeros(()).to(vertices)
         pose = self.pose(k)
-        screen = pose.screen(pose.camera_space(w.vertices(self.z_shape, self.z_expression[k])))
+        screen = pose.screen(pose.camera_space(vertices))
         size = torch.tensor([p.outside.shape[-1], p.outside.shape[-2]]).to(screen)
         grid = (screen / size * 2 - 1)[None, :, None]
         gap = tf.grid_sample(p.outside, grid, align_corners=False, padding_mode="border")[0, 0, :, 0]
@@ -93,11 +91,12 @@ class PhotometricProblem(PhotoSet):
         total = self.prior()
         weight = self.config.weightLandmarksLossStep2 / DEFAULT_WEIGHT
         for k, p in enumerate(self.photos):
+            vertices = self.vertices(k)
             total = (
                 total
-                + self.photo_loss(k, p.targets[level])
-                + weight * self.landmark_loss(k)
-                + self.outline_loss(k)
+                + self.photo_loss(k, p.targets[level], vertices)
+                + weight * self.landmark_loss(k, vertices)
+                + self.outline_loss(k, vertices)
             )
         return total
 

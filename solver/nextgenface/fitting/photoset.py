@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as tf
 
 from ..config import Config
 from ..facemodel.model import FaceModel
@@ -29,7 +30,8 @@ from ..rendering.deferred import (
     trace_transfer,
     vertex_normals,
 )
-from ..rendering.raster import Fragments, rasterize
+from ..rendering.raster import Fragments, mixed, rasterize
+from ..rendering.sites import light_sites
 from ..views import FaceView
 from .lightsolve import LinearPicture, solve_light
 from .photodata import PhotoData, distance_outside, neighbourhood, spread_rows
@@ -75,6 +77,11 @@ class PhotoSet:
         start = state.albedo[identity] / w.diffuse_sd
         self.skin_colour = SkinColour(torch.zeros(3, device=device), start.clone())
         self.z_albedo = start.clone()
+        self.sites = light_sites(w.neutral, w.faces)
+        self._modes = (
+            w.diffuse.view(len(w.diffuse), -1, 3).permute(1, 2, 0).flatten(1).contiguous()
+        )  # (V, 3A)
+        self._kept: tuple[Tensor, Tensor, Tensor] | None = None
         self.gloss = torch.ones((), device=device) if state.gloss is None else state.gloss[identity].clone()
         self.z_expression = (state.expression[photos] / w.expression_sd).clone().requires_grad_()
         self.turn = torch.zeros(len(photos), 3, device=device, requires_grad=True)
@@ -121,10 +128,21 @@ class PhotoSet:
         )
         return pose if target is None else pose.scaled(target.scale)
 
+    def colour(self) -> Tensor:
+        """Base colour (V, 3) of the present albedo."""
+        return self._reflectance()[1]
+
     def level(self) -> Tensor:
         """Specular level (V,): the model's, times how glossy this person is."""
-        level = (self.white.level(self.z_albedo) * self.gloss).clamp(max=1.0)
+        level = (self._reflectance()[2] * self.gloss).clamp(max=1.0)
         return level * 0 if self.config.leaveOut == "specular" else level
+
+    def _reflectance(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Albedo coefficients, their colour and level; kept until the coefficients are others."""
+        if self._kept is None or self._kept[0] is not self.z_albedo:
+            z = self.z_albedo
+            self._kept = (z, self.white.colour(z), self.white.level(z))
+        return self._kept
 
     def vertices(self, k: int) -> Tensor:
         """Model-space vertices (V, 3) of photo k, with the relief of stage 3 where there is one."""
@@ -132,31 +150,45 @@ class PhotoSet:
             self.z_shape, self.z_expression[k], self.relief[k] if self.relief else None
         )
 
-    def draw(self, k: int, target: Target, *, light: Tensor | None = None) -> Drawing:
-        """The model's picture of photo k at a target's resolution."""
+    def fragments(self, k: int, target: Target) -> Fragments:
+        """What photo k shows at a target's resolution."""
+        pose = self.pose(k, target)
+        camera = pose.camera_space(self.vertices(k))
+        return rasterize(pose.screen(camera), camera[:, 2], self.white.faces, target.height, target.width)
+
+    def draw(
+        self, k: int, target: Target, vertices: Tensor | None = None, fragments: Fragments | None = None
+    ) -> Drawing:
+        """The model's picture of photo k at a target's resolution.
+
+        `vertices`, where they are known already; `fragments`: those of the picture that are wanted.
+        """
         p, w = self.photos[k], self.white
         assert p.transfer is not None
         pose = self.pose(k, target)
-        camera = pose.camera_space(self.vertices(k))
-        colour, level = w.colour(self.z_albedo), self.level()
-        environment = p.environment if light is None else light
+        camera = pose.camera_space(self.vertices(k) if vertices is None else vertices)
+        colour, level = self.colour(), self.level()
         screen, size = pose.screen(camera), (target.height, target.width)
-        fragments = rasterize(screen, camera[:, 2], w.faces, *size)
+        if fragments is None:
+            fragments = rasterize(screen, camera[:, 2], w.faces, *size)
         shading = shade_vertices(
-            camera, w.faces, environment, colour, w.roughness, p.transfer, needed=fragments.corners
+            camera, w.faces, p.environment, colour, w.roughness, p.transfer, needed=fragments.corners
         )
         return draw_vertices(camera, w.faces, screen, size, shading, colour, level, w.roughness, fragments)
 
-    def seen(self, k: int, target: Target) -> tuple[Fragments, Tensor]:
-        """Covered pixels of photo k and their radiance (N, 3), by the engine that the options ask for."""
+    def seen(self, k: int, target: Target, vertices: Tensor) -> tuple[Fragments, Tensor]:
+        """Covered pixels of photo k and their radiance (N, 3), by the engine that the options ask for.
+
+        `vertices` (V, 3) are those of `vertices(k)`.
+        """
         if self.rays is None:
-            drawing = self.draw(k, target)
+            drawing = self.draw(k, target, vertices)
             return drawing.fragments, drawing.radiance
         w, pose = self.white, self.pose(k, target)
-        camera = pose.camera_space(self.vertices(k))
+        camera = pose.camera_space(vertices)
         at = camera.detach()
         fragments = rasterize(pose.screen(at), at[:, 2], w.faces, target.height, target.width)
-        skin = torch.cat([w.colour(self.z_albedo), self.level()[:, None], w.roughness[:, None]], 1)
+        skin = torch.cat([self.colour(), self.level()[:, None], w.roughness[:, None]], 1)
         return fragments, self.rays.radiance(camera, pose, self.photos[k].environment, skin, fragments)
 
     def pixel_weights(self, k: int, target: Target, fragments: Fragments, residual: Tensor) -> Tensor:
@@ -185,6 +217,7 @@ class PhotoSet:
                 self.pose(k),
                 shadows=self.config.leaveOut != "visibility",
                 highlights=self.config.leaveOut != "specular",
+                sites=self.sites,
             )
 
     @torch.no_grad()
@@ -197,34 +230,39 @@ class PhotoSet:
 
     def _solve_reflectance(self, level: int) -> None:
         prior = self.config.weightAlbedoReg / DEFAULT_WEIGHT
-        samples = [self._reflectance_samples(k, p.targets[level]) for k, p in enumerate(self.photos)]
+        places = [self._places(k, p.targets[level]) for k, p in enumerate(self.photos)]
+        samples = [self._reflectance_samples(k, *one) for k, one in enumerate(places)]
         self.skin_colour, gains = solve_tone(samples, self.skin_colour, self.tones, prior)
         self.z_albedo = self.skin_colour.z(self.tones)
         for p, gain in zip(self.photos, gains, strict=True):
             p.environment = p.environment * gain.exp()
-        samples = [self._reflectance_samples(k, p.targets[level]) for k, p in enumerate(self.photos)]
+        samples = [self._reflectance_samples(k, *one) for k, one in enumerate(places)]
         self.gloss = (self.gloss * solve_gloss(samples, float(self.gloss.log()))).clamp(*GLOSS_RANGE)
         self.skin_colour = solve_rest(samples, self.skin_colour, self.tones, prior)
         self.z_albedo = self.skin_colour.z(self.tones)
 
-    def _reflectance_samples(self, k: int, target: Target) -> ReflectanceSamples:
+    def _places(self, k: int, target: Target) -> tuple[Target, Fragments, Tensor]:
+        """Samples (P) of photo k at a target's resolution, with the albedo's modes there (P, 3, A)."""
+        fragments = self.fragments(k, target)
+        part = fragments.subset(spread_rows(len(fragments.pixel), LIGHT_SAMPLES))
+        return target, part, part.interpolate(self._modes).view(len(part.pixel), 3, -1)
+
+    def _reflectance_samples(
+        self, k: int, target: Target, part: Fragments, basis: Tensor
+    ) -> ReflectanceSamples:
         w = self.white
-        drawing = self.draw(k, target)
-        pick = spread_rows(len(drawing.fragments.pixel), LIGHT_SAMPLES)
-        part = drawing.fragments.subset(pick)
-        encoded = target.encoded[part.pixel]
-        weight = self.pixel_weights(k, target, part, encode(drawing.radiance[pick]) - encoded)
+        drawing = self.draw(k, target, fragments=part)
+        encoded = target.encoded.index_select(0, part.pixel)
+        weight = self.pixel_weights(k, target, part, encode(drawing.radiance) - encoded)
         strength = (
             self.photos[k].trust * REFLECTANCE_PIXELS / (3 * weight.sum().clamp(min=1.0)) / PHOTO_SIGMA**2
         )
-        count = len(self.z_albedo)
-        corner_basis = w.diffuse.view(count, -1, 3)[:, part.corners.view(-1)].view(count, -1, 3, 3)
         return ReflectanceSamples(
-            base=part.interpolate(w.colour(self.z_albedo)),
+            base=part.interpolate(self.colour()),
             mean=part.interpolate(w.diffuse_mean),
-            basis=torch.einsum("np,anpc->nca", part.weights, corner_basis),
-            diffuse=drawing.diffuse_light[pick],
-            specular=drawing.specular_light[pick],
+            basis=basis,
+            diffuse=drawing.diffuse_light,
+            specular=drawing.specular_light,
             encoded=encoded,
             weight=weight * strength,
             bare=weight * strength * part.interpolate(w.bare[:, None])[:, 0],
@@ -241,40 +279,35 @@ class PhotoSet:
     @torch.no_grad()
     def solve_light(self, k: int, target: Target) -> Tensor:
         """Radiances (D, 3) that explain photo k at a target's resolution, everything else as it is."""
-        p, w = self.photos[k], self.white
-        assert p.transfer is not None
-        pose = self.pose(k, target)
-        camera = pose.camera_space(self.vertices(k))
-        fragments = rasterize(pose.screen(camera), camera[:, 2], w.faces, target.height, target.width)
-        colour = fragments.interpolate(w.colour(self.z_albedo))
-        pick = spread_rows(len(fragments.pixel), LIGHT_SAMPLES)
-        part = fragments.subset(pick)
-        factors = self.light_factors(k, camera, part.corners)
-        diffuse, indirect, glossy = (part.interpolate(one) for one in factors)
-        base, photo = colour[pick], target.linear[part.pixel]
-        mean = colour.mean(0)
+        fragments = self.fragments(k, target)
+        part = fragments.subset(spread_rows(len(fragments.pixel), LIGHT_SAMPLES))
+        factors = self.light_factors(k, self.pose(k, target).camera_space(self.vertices(k)), part)
+        diffuse, indirect, glossy = factors
+        base = part.interpolate(self.colour())
+        photo, encoded = (values.index_select(0, part.pixel) for values in (target.linear, target.encoded))
+        mean = base.mean(0)
         picture = LinearPicture(
             base, diffuse, glossy, photo, base, indirect, mean / mean.mean().clamp(min=1e-3)
         )
-        e = p.environment
+        e = self.photos[k].environment
         for _ in range(2):  # re-weighted: outliers of the last solution count less
             radiance = torch.stack([picture.of_channel(c) @ e[:, c] for c in range(3)], 1)
-            weight = self.pixel_weights(k, target, part, encode(radiance) - target.encoded[part.pixel])
+            weight = self.pixel_weights(k, target, part, encode(radiance) - encoded)
             rows = weight[:, None].sqrt() * encode_slope(photo)
             nonnegative = self.config.leaveOut != "nonnegative"
             e = solve_light(replace(picture, weight=rows), e, nonnegative=nonnegative)
         return e
 
-    def light_factors(self, k: int, camera: Tensor, needed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Transfers to the lobes of photo k at the vertices `needed`, each (V, D): diffuse from the sky,
-        diffuse by way of other skin (grey, as bright as the real one), specular."""
+    def light_factors(self, k: int, camera: Tensor, part: Fragments) -> tuple[Tensor, Tensor, Tensor]:
+        """Transfers from the lobes of photo k to its samples, each (P, D): diffuse from the sky, diffuse by
+        way of other skin (grey, as bright as the real one), specular."""
         p, w = self.photos[k], self.white
         assert p.transfer is not None
-        t = p.transfer.at(needed, len(camera))
+        t = p.transfer.at(part.corners, len(camera))
         in_light = camera * torch.tensor(CAMERA_TO_LIGHT).to(camera)
         normals = vertex_normals(in_light, w.faces)
         n = normals[t.used]
-        view = torch.nn.functional.normalize(-in_light[t.used], dim=1)
+        view = tf.normalize(-in_light[t.used], dim=1)
         cos_view = (n * view).sum(1).clamp(min=LOWEST_COSINE)
         gloss = specular_reflectance(self.level()[t.used], w.roughness[t.used], cos_view)[:, None]
         diffuse = diffuse_factors(n, t.visible, t) @ t.lobes * (1 - gloss)
@@ -282,15 +315,19 @@ class PhotoSet:
         if t.bounce is not None:
             patches = t.bounce.patches
             arriving = diffuse_factors(normals[patches], t.bounce.visible, t) @ t.lobes
-            grey = w.colour(self.z_albedo)[patches].mean(1, keepdim=True).clamp(0, 1)
+            grey = self.colour()[patches].mean(1, keepdim=True).clamp(0, 1)
             indirect = t.bounce.gathered(arriving, grey) * (1 - gloss)
         glossy = glossy_factors(n, view, w.roughness[t.used], t) @ t.lobes * gloss
-        zeros = torch.zeros(len(camera), diffuse.shape[1]).to(camera)
-        return (
-            zeros.index_copy(0, t.used, diffuse),
-            zeros.index_copy(0, t.used, indirect),
-            zeros.index_copy(0, t.used, glossy),
-        )
+        corners, share = part.corners, part.weights
+        if t.sites is not None:
+            share = (share[..., None] * t.sites.share[corners]).flatten(1)
+            corners = t.sites.of[corners].flatten(1)
+        row = torch.zeros(len(camera), dtype=torch.long, device=camera.device)
+        row[t.used] = torch.arange(len(t.used), device=camera.device)
+        lit = torch.zeros(len(camera)).to(camera)
+        lit[t.used] = 1.0
+        corners, share = row[corners], share * lit[corners]
+        return mixed(corners, share, diffuse), mixed(corners, share, indirect), mixed(corners, share, glossy)
 
     @torch.no_grad()
     def preview(self) -> NDArray[np.uint8]:

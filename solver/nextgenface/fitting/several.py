@@ -88,7 +88,10 @@ def fit_several(
 @torch.no_grad()
 def photo_errors(problem: PhotometricProblem) -> list[float]:
     """Root-mean-square difference of each photo and its picture, in code values, where they show skin."""
-    losses = [float(problem.photo_loss(k, photo.targets[1])) for k, photo in enumerate(problem.photos)]
+    losses = [
+        float(problem.photo_loss(k, photo.targets[1], problem.vertices(k)))
+        for k, photo in enumerate(problem.photos)
+    ]
     return [math.sqrt(6 * loss / EFFECTIVE_PIXELS) * PHOTO_SIGMA for loss in losses]
 
 

@@ -20,7 +20,8 @@ from ..geometry.rotations import euler_to_matrix
 from .bounce import Bounce, trace_bounce
 from .light import quadrature
 from .prefilter import gather
-from .raster import Fragments, rasterize
+from .raster import Fragments, mixed, rasterize
+from .sites import Sites
 from .visibility import vertex_visibility
 
 F0_OF_LEVEL = 0.08
@@ -74,10 +75,11 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
 class Transfer:
     """Traced once per geometry update: who sees which part of the sky.
 
-    `used` (U,) vertices that can face the camera, `visible` (U, Q) their visibility, `openness` (U,) the
-    cosine-weighted share of the sky they see, `directions` (Q, 3) the quadrature in the light frame,
-    `lobes` (Q, D) its lobe weights, `solid_angle` of a sample; `bounce` the exchange of light between parts
-    of the surface (None: there is none); without `highlights` nothing is reflected specularly.
+    `used` (U,) vertices that can face the camera (light sites alone, where there are some), `visible` (U, Q)
+    their visibility, `openness` (U,) the cosine-weighted share of the sky they see, `directions` (Q, 3) the
+    quadrature in the light frame, `lobes` (Q, D) its lobe weights, `solid_angle` of a sample; `bounce` the
+    exchange of light between parts of the surface (None: there is none); without `highlights` nothing is
+    reflected specularly. `sites`: where the other vertices take their light from.
     """
 
     used: Tensor
@@ -88,30 +90,42 @@ class Transfer:
     solid_angle: float
     bounce: Bounce | None = None
     highlights: bool = True
+    sites: Sites | None = None
 
     def at(self, vertices: Tensor, count: int) -> Transfer:
         """The transfer of `vertices` alone, out of `count`: a small picture shows few of a fine mesh."""
         wanted = torch.zeros(count, dtype=torch.bool, device=vertices.device)
         wanted[vertices.reshape(-1)] = True
+        if self.sites is not None:
+            around = self.sites.of.index_select(0, torch.nonzero(wanted)[:, 0])
+            wanted = torch.zeros_like(wanted)
+            wanted[around.view(-1)] = True
         rows = torch.nonzero(wanted[self.used])[:, 0]
         if 10 * len(rows) > 9 * len(self.used):
             return self  # copying the rows would cost more than it saves
         return replace(
             self,
-            used=self.used[rows],
-            visible=self.visible[rows],
-            openness=self.openness[rows],
+            used=self.used.index_select(0, rows),
+            visible=self.visible.index_select(0, rows),
+            openness=self.openness.index_select(0, rows),
             bounce=None if self.bounce is None else self.bounce.at(rows),
         )
 
 
 @torch.no_grad()
 def trace_transfer(
-    vertices: Tensor, faces: Tensor, pose: Pose, *, shadows: bool = True, highlights: bool = True
+    vertices: Tensor,
+    faces: Tensor,
+    pose: Pose,
+    *,
+    shadows: bool = True,
+    highlights: bool = True,
+    sites: Sites | None = None,
 ) -> Transfer:
     """Trace the visibility of model-space `vertices` (V, 3) for the light of one photo.
 
-    Without `shadows` every vertex sees its whole sky, and no light goes from skin to skin.
+    Without `shadows` every vertex sees its whole sky, and no light goes from skin to skin. `sites`: those of
+    the mesh (`light_sites`), where light need not be gathered at every vertex.
     """
     directions, lobes, solid_angle = quadrature()
     directions, lobes = directions.to(vertices), lobes.to(vertices)
@@ -119,16 +133,24 @@ def trace_transfer(
     in_light = pose.camera_space(vertices) * axes
     normals = vertex_normals(in_light, faces)
     view = tf.normalize(-in_light, dim=1)
-    used = torch.nonzero((normals * view).sum(1) > -0.2)[:, 0]
+    facing = (normals * view).sum(1) > -0.2
+    if sites is not None:
+        facing &= sites.chosen()
+    used = torch.nonzero(facing)[:, 0]
+    sites = None if sites is None else sites.among(used)
     if not shadows:
         visible = torch.ones(len(used), len(directions)).to(vertices)
         openness = torch.ones(len(used)).to(vertices)
-        return Transfer(used, visible, openness, directions, lobes, solid_angle, highlights=highlights)
+        return Transfer(
+            used, visible, openness, directions, lobes, solid_angle, highlights=highlights, sites=sites
+        )
     visible = vertex_visibility(in_light, normals, faces, directions)
     cosine = (normals @ directions.T).clamp(min=0)
     openness = (visible * cosine).sum(1) / cosine.sum(1).clamp(min=1e-6)
     bounce = trace_bounce(in_light, normals, faces, visible, openness, used)
-    return Transfer(used, visible[used], openness[used], directions, lobes, solid_angle, bounce, highlights)
+    return Transfer(
+        used, visible[used], openness[used], directions, lobes, solid_angle, bounce, highlights, sites
+    )
 
 
 @lru_cache(maxsize=2)
@@ -238,8 +260,8 @@ def shade_vertices(
     if needed is not None:
         transfer = transfer.at(needed, len(camera_vertices))
     used = transfer.used
-    n = normal[used]
-    view = tf.normalize(-in_light[used], dim=1)
+    towards = tf.normalize(-in_light, dim=1)
+    n, view = normal.index_select(0, used), towards.index_select(0, used)
     radiance = transfer.lobes @ environment
     mirror = 2 * (n * view).sum(1, keepdim=True) * n - view
     sharpness = lobe_sharpness(roughness[used])
@@ -250,14 +272,12 @@ def shade_vertices(
         glossy = torch.zeros_like(glossy)
     if transfer.bounce is not None:
         direct = direct + _from_skin(normal, radiance, colour, transfer, transfer.bounce)
-    cos_view = (n * view).sum(1).clamp(min=LOWEST_COSINE)
-    count = len(camera_vertices)
-    zeros = torch.zeros(count, 3).to(camera_vertices)
-    return Shading(
-        zeros.index_copy(0, used, direct),
-        zeros.index_copy(0, used, glossy),
-        torch.full((count,), LOWEST_COSINE).to(camera_vertices).index_copy(0, used, cos_view),
-    )
+    light = torch.zeros(len(camera_vertices), 6).to(camera_vertices)
+    light = light.index_copy(0, used, torch.cat([direct, glossy], 1))
+    if transfer.sites is not None:
+        light = mixed(transfer.sites.of, transfer.sites.share, light)
+    cos_view = (normal * towards).sum(1).clamp(min=LOWEST_COSINE)
+    return Shading(light[:, :3], light[:, 3:], cos_view)
 
 
 def _from_skin(

@@ -32,6 +32,7 @@ bench: setup  ## accuracy on synthetic heads in DATA, what more photos bring, th
 	.venv/solver/bin/python benchmarks/gloss.py
 	.venv/solver/bin/python benchmarks/engines.py --data $(DATA) --out $(OUT)/bench/engines \
 		--subjects $(HARD_LIGHT) --write docs/rendering.md
+	.venv/solver/bin/python benchmarks/true_shape.py --data $(DATA) --subjects $(HARD_LIGHT)
 	.venv/solver/bin/python benchmarks/batch.py
 	.venv/solver/bin/python benchmarks/multiview.py --method texture --data $(DATA)/multiview_00 --out $(OUT)/bench --perturbed
 	.venv/solver/bin/python benchmarks/multiview.py --method gaussians --data $(DATA)/multiview_00 --out $(OUT)/bench

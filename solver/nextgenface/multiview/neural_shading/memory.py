@@ -40,16 +40,16 @@ def needed(views: ViewSet, options: MeshOptions) -> float:
     return BASE + sum(pixels) * BYTES_PER_KEPT + min(options.views_per_iter, len(views)) * in_one_step
 
 
-def check_memory(views: ViewSet, options: MeshOptions, available_gb: float | None = None) -> None:
-    """Raise NextGenFaceError when the work cannot fit into the memory that is free now."""
+def memory_warning(views: ViewSet, options: MeshOptions, available_gb: float | None = None) -> str | None:
+    """What to say when the work does not seem to fit into the memory that is free now.
+
+    No error: systems count what they could give back at once as used.
+    """
     available = memory_gb()[0] if available_gb is None else available_gb
-    if available is None:
-        return
     wanted = needed(views, options) / 1e9
-    if wanted > available:
-        raise NextGenFaceError(
-            f"About {wanted:.1f} GB of memory are needed, {available:.1f} GB are free. {ADVICE}"
-        )
+    if available is None or wanted <= available:
+        return None
+    return f"about {wanted:.1f} GB of memory are needed, {available:.1f} GB are free. {ADVICE}"
 
 
 ADVICE = (

@@ -28,7 +28,7 @@ from ..method import Request, Result, write_result
 from ..options import as_json, read_options
 from . import finish
 from .initial import Start, initial_mesh
-from .memory import check_memory, memory_named
+from .memory import memory_named, memory_warning
 from .optimise import Drawing, NeuralMesh
 from .options import MeshOptions
 from .shader import save_shader
@@ -64,8 +64,9 @@ def reconstruct(request: Request, listener: Listener) -> Path:
                 f"{few} too few: a surface needs at least {LEAST_VIEWS} from different "
                 "sides. For one to three photos of a face use the face method."
             )
-        if device == "cpu":
-            check_memory(learned, options)
+        tight = memory_warning(learned, options) if device == "cpu" else None
+        if tight is not None:
+            listener.warning(tight)
         kind = str(request.mesh) if request.mesh is not None else options.initial_mesh
         mark = checkpoints.fingerprint(
             {**as_json(options), "initial_mesh": kind, "held_out": request.held_out},

@@ -22,6 +22,8 @@ from nextgenface.multiview.neural_shading.options import MeshOptions
 from nextgenface.views import Bounds, View, ViewSet
 from small_object import look_at, photographed
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUICK = {
     "hidden_features_size": "16", "hidden_features_layers": "1", "texture_size": "0", "color_steps": "2",
     "iterations": "4", "upsample_iterations": "", "save_frequency": "0", "visualization_frequency": "0",

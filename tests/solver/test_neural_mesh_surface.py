@@ -7,6 +7,7 @@ import pytest
 import torch
 from nextgenface.errors import Cancelled
 from nextgenface.events import CancelWhen, NullListener
+from nextgenface.multiview.neural_shading import finish
 from nextgenface.multiview.neural_shading.diffusion import Diffusion, UniformAdam
 from nextgenface.multiview.neural_shading.finish import sharpen, widened
 from nextgenface.multiview.neural_shading.initial import octahedral_sphere
@@ -18,6 +19,8 @@ from nextgenface.multiview.neural_shading.topology import compact, components, d
 from nextgenface.multiview.neural_shading.trim import cut, trim_unseen
 from nextgenface.views import ViewSet
 from small_object import photographed
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = {"hidden_features_size": 32, "hidden_features_layers": 1}
 
@@ -130,7 +133,8 @@ def test_a_shader_with_more_octaves_starts_with_what_it_knew() -> None:
     assert many.config.octaves == 8 and torch.allclose(many(*inputs), few(*inputs), atol=1e-6)
 
 
-def test_the_last_stage_sharpens_the_colours_and_leaves_the_surface() -> None:
+def test_the_last_stage_sharpens_the_colours_and_leaves_the_surface(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finish, "SAMPLES", 2048)
     views, _ = photographed(5).normalised()
     ball, faces = octahedral_sphere(8)
     options = MeshOptions(color_steps=40, **SMALL)  # type: ignore[arg-type]

@@ -96,7 +96,7 @@ def test_stage_2_fits_with_rays() -> None:
     problem.trace()
     with torch.no_grad():
         target = problem.photos[0].targets[-1]
-        fragments, seen = problem.seen(0, target)
+        fragments, seen = problem.seen(0, target, problem.vertices(0))
         drawn = problem.draw(0, target)
     assert torch.equal(fragments.pixel, drawn.fragments.pixel)
     assert seen.mean().item() == pytest.approx(drawn.radiance.mean().item(), rel=0.03)

@@ -90,7 +90,7 @@ def _pixels(problem: TextureProblem, k: int) -> _Pixels:
     )
     uv = values[:, 4:6]
     grid = torch.stack([uv[:, 0] * 2 - 1, (1 - uv[:, 1]) * 2 - 1], 1)
-    weight = skin_weight(photo, fragments, values[:, 6], values[:, 3])
+    weight = skin_weight(photo, fragments, values[:, 6] * problem.confidence_at(fragments), values[:, 3])
     return _Pixels(
         target.encoded[fragments.pixel], weight, grid, values[:, :3], torch.stack(glossy), values[:, 3]
     )

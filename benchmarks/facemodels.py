@@ -6,10 +6,10 @@
 
 For every format a model is written in exactly that format, from the built-in model's data (tests/solver/
 model_files.py). Random people of it (0.7 standard deviations) are drawn under a lamp, and fitted with the
-default options but the texture stage; the landmarks are exact. Errors are those of the visible skin after the best
-similarity, and of the landmark vertices in the picture. Cost: a model with the vertices and components of the
-Basel Face Model 2017 (28,588; 199, 100 and 145), a whole default solve beside the built-in model's, each in a
-process of its own.
+default options but the texture stage; the landmarks are exact. Errors are those of the visible skin after the
+best similarity, and of the landmark vertices in the picture. Cost: a model with the vertices and components
+of the Basel Face Model 2017 (28,588; 199, 100 and 145), a whole default solve beside the built-in model's,
+each in a process of its own.
 """
 
 from __future__ import annotations

@@ -144,5 +144,6 @@ def _seen(problem: TextureProblem, k: int) -> _Seen:
     normals = vertex_normals(camera, w.faces)
     facing = -(normals * torch.nn.functional.normalize(camera, dim=1)).sum(1)
     values = fragments.interpolate(torch.stack([facing, w.skin], 1))
-    weight = skin_weight(photo, fragments, values[:, 1] * problem.confidence_at(fragments), values[:, 0])
+    trusted = values[:, 1] * problem.confidence_at(problem.texture_grid(fragments))
+    weight = skin_weight(photo, fragments, trusted, values[:, 0])
     return _Seen(camera, pose, fragments, target.encoded[fragments.pixel], weight)

@@ -86,11 +86,10 @@ def _pixels(problem: TextureProblem, k: int) -> _Pixels:
         lit = shade_vertices(camera, w.faces, photo.environment, colour, rough, photo.transfer)
         glossy.append(fragments.interpolate(lit.glossy))
     values = fragments.interpolate(
-        torch.cat([shading.diffuse, shading.cos_view[:, None], problem.uv, w.skin[:, None]], 1)
+        torch.cat([shading.diffuse, shading.cos_view[:, None], w.skin[:, None]], 1)
     )
-    uv = values[:, 4:6]
-    grid = torch.stack([uv[:, 0] * 2 - 1, (1 - uv[:, 1]) * 2 - 1], 1)
-    weight = skin_weight(photo, fragments, values[:, 6] * problem.confidence_at(fragments), values[:, 3])
+    grid = problem.texture_grid(fragments)
+    weight = skin_weight(photo, fragments, values[:, 4] * problem.confidence_at(grid), values[:, 3])
     return _Pixels(
         target.encoded[fragments.pixel], weight, grid, values[:, :3], torch.stack(glossy), values[:, 3]
     )

@@ -240,13 +240,17 @@ class TextureProblem:
 
     # ---- maps ------------------------------------------------------------------------------------------
 
-    def confidence_at(self, fragments: Fragments) -> Tensor:
-        """(N,) how far the texels at a picture's pixels are skin that photos show."""
+    def texture_grid(self, fragments: Fragments) -> Tensor:
+        """Where a picture's pixels lie in the maps (N, 2), as `grid_sample` takes it."""
         uv = fragments.interpolate(self.uv)
-        grid = torch.stack([uv[:, 0] * 2 - 1, (1 - uv[:, 1]) * 2 - 1], 1)[None, :, None]
+        return torch.stack([uv[:, 0] * 2 - 1, (1 - uv[:, 1]) * 2 - 1], 1)
+
+    def confidence_at(self, grid: Tensor) -> Tensor:
+        """(N,) how far the texels at places of `texture_grid` are skin that photos show."""
         n = self.texels.resolution
         texture = self.confidence.view(1, 1, n, n)
-        return tf.grid_sample(texture, grid, align_corners=False, padding_mode="border")[0, 0, :, 0]
+        sampled = tf.grid_sample(texture, grid[None, :, None], align_corners=False, padding_mode="border")
+        return sampled[0, 0, :, 0]
 
     def coarse(self) -> dict[str, Tensor]:
         """Zeros (1, C, T/8, T/8) for changes of all three maps on a coarse grid."""

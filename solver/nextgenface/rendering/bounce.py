@@ -8,7 +8,6 @@ white. Light between patches goes on for `ORDERS` reflections.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -63,8 +62,7 @@ def trace_bounce(
     def factors(rows: Tensor) -> Tensor:
         return _form_factors(points[rows], normals[rows], blocked[rows], centre, facing, area)
 
-    share = _in_blocks(factors, used, len(patches))
-    between = _in_blocks(factors, patches, len(patches))
+    share, between = (torch.cat([factors(some) for some in rows.split(BLOCK)]) for rows in (used, patches))
     # Most patches (the back of the head) are seen by no used vertex, neither directly nor by one reflection.
     weight = share.sum(0)
     kept = torch.nonzero(weight + weight @ between > 1e-3)[:, 0]
@@ -116,8 +114,3 @@ def _form_factors(
     factor = leaving * arriving * area / (squared.clamp(min=1e-6) * (torch.pi * squared + area))
     scale = blocked[:, None] / factor.sum(1, keepdim=True).clamp(min=1e-6)
     return factor * scale.clamp(max=LARGEST_SCALE) * (blocked[:, None] > LEAST_BLOCKED)
-
-
-def _in_blocks(factors: Callable[[Tensor], Tensor], rows: Tensor, count: int) -> Tensor:
-    parts = [factors(some) for some in rows.split(BLOCK)]
-    return torch.cat(parts) if parts else torch.zeros(0, count)

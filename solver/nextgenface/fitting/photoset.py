@@ -37,6 +37,7 @@ from .lightsolve import LinearPicture, solve_light
 from .photodata import PhotoData, distance_outside, neighbourhood, spread_rows
 from .pose import landmark_vertices, landmark_weights
 from .reflectance import ReflectanceSamples, SkinColour, ToneCurve, solve_gloss, solve_rest, solve_tone
+from .scleras import ScleraCue, outside_irises, sclera_cue, unhidden
 from .state import FaceState
 from .targets import Target, encode, encode_slope, target_at
 from .traced import traced_photos
@@ -54,6 +55,7 @@ AGREEMENT_SCALE = (
 )
 AGREEMENT_REACH = 0.012  # of the picture's height
 LIGHT_SAMPLES = 4000
+SCLERA_SHARE = 0.9  # of a pixel
 LEVELS = ((0.0, 0.25), (0.35, 0.5), (0.75, 1.0))  # (share of the planned steps, resolution) - coarse to fine
 DEFAULT_WEIGHT = 0.001  # the guide's weights are relative to their defaults
 USEFUL_ENLARGEMENT = 1.5  # photos are compared with at most this many pixels per pixel of their own
@@ -267,7 +269,29 @@ class PhotoSet:
             weight=weight * strength,
             bare=weight * strength * part.interpolate(w.bare[:, None])[:, 0],
             log_level=self._log_level(self.photos[k]),
+            sclera=self._sclera_cue(k),
         )
+
+    def _sclera_cue(self, k: int) -> ScleraCue | None:
+        """What the whites of the eyes in photo k say about its light, at the full resolution."""
+        p, w = self.photos[k], self.white
+        target, pose = p.targets[-1], self.pose(k, p.targets[-1])
+        camera = pose.camera_space(self.vertices(k))
+        screen = pose.screen(camera)
+        whole = rasterize(screen, camera[:, 2], w.faces, target.height, target.width)
+        white = whole.interpolate(w.sclera[:, None])[:, 0] > SCLERA_SHARE
+        irises = p.view.landmarks.irises
+        if irises is not None:
+            at = torch.as_tensor(irises, dtype=torch.float32, device=camera.device) * target.scale
+            white &= outside_irises(whole.pixel, target.width, at)
+        white &= unhidden(whole, screen, camera[:, 2])
+        if not white.any():
+            return None
+        part = whole.subset(torch.nonzero(white)[:, 0])
+        drawing = self.draw(k, target, fragments=part)
+        left = part.interpolate(w.neutral[:, :1])[:, 0] > 0
+        photo = target.linear.index_select(0, part.pixel)
+        return sclera_cue(photo, drawing.diffuse_light, drawing.specular_light, left)
 
     def _log_level(self, p: PhotoData) -> Tensor:
         """Log of irradiance/pi per channel (3,) on a surface that faces the camera."""

@@ -1,10 +1,10 @@
 """Skin colour and light intensity: the tone with the light's gain, then the rest of the albedo.
 
 One photo hardly tells dark skin in strong light from light skin in weak light: along that valley decide
-weak cues (the strength of highlights, light between skin and skin) and priors (the pigments of skin, a
-camera's exposure and white balance), and per-parameter steps get lost in it. So the tone and the light's
-gains are solved jointly, on bare skin only - the contrast of brows and lips says more about brows and
-lips than about tone - and the remaining albedo coefficients then follow on all of the skin.
+weak cues (the whites of the eyes, the strength of highlights, light between skin and skin) and priors (the
+pigments of skin, a camera's exposure and white balance), and per-parameter steps get lost in it. So the
+tone and the light's gains are solved jointly, on bare skin only - the contrast of brows and lips says more
+about brows and lips than about tone - and the remaining albedo coefficients then follow on all of the skin.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from .scleras import ScleraCue
 from .targets import encode, encode_slope
 from .whitened import WhitenedModel, soft_range, soft_range_slope
 
@@ -92,19 +93,24 @@ class ReflectanceSamples:
     weight: Tensor  # (P,) so that the weighted squared code-value error is the data term
     bare: Tensor  # (P,) the same on bare skin only
     log_level: Tensor  # (3,) log irradiance/pi of the light on a surface that faces the camera
+    sclera: ScleraCue | None = None  # what the whites of the eyes say about the light
 
     def radiance(self, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
         """Radiance (P, 3) and raw colour (P, 3)."""
         raw = self.mean + self.basis @ z
         return (soft_range(raw, 0.004, 0.96) * self.diffuse + self.specular) * gain.exp(), raw
 
-    def exposure_rows(self, gain: Tensor) -> tuple[Tensor, Tensor]:
-        """Prior on the light as least-squares rows in the gain: Jacobian (4, 3), residual (4,)."""
+    def light_rows(self, gain: Tensor) -> tuple[Tensor, Tensor]:
+        """What is known of the light but for the skin, as least-squares rows in the gain: Jacobian (R, 3),
+        residual (R,)."""
         log = self.log_level + gain
         mean = torch.full((3, 3), 1 / 3).to(log)
         jacobian = torch.cat([mean[:1] / EXPOSURE_SD, (torch.eye(3).to(log) - mean) / CAST_SD])
         residual = torch.cat([(log.mean() - EXPOSURE_MEAN)[None] / EXPOSURE_SD, (log - log.mean()) / CAST_SD])
-        return jacobian, residual
+        if self.sclera is None:
+            return jacobian, residual
+        rows, gaps = self.sclera.rows(gain)
+        return torch.cat([jacobian, rows]), torch.cat([residual, gaps])
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ def solve_tone(
         for photo, gain in zip(photos, gains, strict=True):
             radiance, _ = photo.radiance(curve(tone) + rest, gain)
             total += float((TONE_TRUST * photo.bare[:, None] * (encode(radiance) - photo.encoded) ** 2).sum())
-            total += float((photo.exposure_rows(gain)[1] ** 2).sum())
+            total += float((photo.light_rows(gain)[1] ** 2).sum())
         return total
 
     def linearised(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,7 +170,7 @@ def solve_tone(
             own = torch.cat([torch.arange(count + 3), torch.arange(span.start, span.stop)]).to(x.device)
             hessian[own[:, None], own] += flat.T @ flat
             right[own] += flat.T @ error
-            rows, residual = photo.exposure_rows(gain)
+            rows, residual = photo.light_rows(gain)
             hessian[span, span] += rows.T @ rows
             right[span] -= rows.T @ residual
         return hessian, right

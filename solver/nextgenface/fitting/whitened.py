@@ -33,6 +33,7 @@ class WhitenedModel:
     core: Tensor  # (V,) 0..1, skin that hair hardly ever covers
     inner: Tensor  # (V,) 0..1, eyeballs and the inside of the mouth
     eyes: Tensor  # (V,) 0..1, eyeballs
+    sclera: Tensor  # (V,) 0..1, the whites of the eyes; 0 where the model does not tell irises
     firm: Tensor  # (V,) 0..1, 1 on and near lids and lips, which must keep fitting eyes and teeth
     shape_sd: Tensor  # (K,)
     expression_sd: Tensor  # (E,)
@@ -87,6 +88,7 @@ def whiten(model: FaceModel, device: str | torch.device) -> WhitenedModel:
     inner = np.zeros(model.vertex_count, np.float32)
     for name in ("eyes", "mouth"):
         inner = np.maximum(inner, np.clip(model.regions.get(name, inner), 0, 1))
+    eyes = np.clip(model.regions.get("eyes", np.zeros_like(inner)), 0, 1)
     border = np.clip(model.regions.get("border", np.zeros_like(inner)), 0, 1) * (1 - inner) * (1 - skin)
     return WhitenedModel(
         neutral=tensor(model.shape_mean + model.expression_mean),
@@ -101,7 +103,8 @@ def whiten(model: FaceModel, device: str | torch.device) -> WhitenedModel:
         skin=tensor(skin),
         bare=tensor(bare),
         inner=tensor(inner),
-        eyes=tensor(np.clip(model.regions.get("eyes", np.zeros_like(inner)), 0, 1)),
+        eyes=tensor(eyes),
+        sclera=tensor(eyes * (1 - np.clip(model.regions.get("iris", np.ones_like(eyes)), 0, 1))),
         firm=tensor(_near(model, inner)),
         core=tensor(skin * _below_hair(model)),
         shape_sd=tensor(np.sqrt(model.shape_variance)),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from nextgenface.errors import Cancelled, ModelError
 from nextgenface.events import CancelWhen, NullListener
-from nextgenface.fitting import pose
+from nextgenface.fitting import marks, pose
 from nextgenface.fitting.state import FaceState, StageReport, initial_state
 from nextgenface.geometry.rotations import euler_to_matrix
 from nextgenface.landmarks.tables import feature_points
@@ -186,19 +186,19 @@ def test_jaw_points_of_68_slide_along_the_contour() -> None:
 def test_weights_follow_trust_and_share_between_interpolated_points() -> None:
     view = _view(_head())
     sharp = np.isin(view.landmarks.indices, feature_points("mediapipe"))
-    weights = pose.landmark_weights(view.landmarks)
-    assert (weights[sharp] == pose.FEATURE_WEIGHT).all()
+    weights = marks.landmark_weights(view.landmarks)
+    assert (weights[sharp] == marks.FEATURE_WEIGHT).all()
     # the others are interpolated by the detector: many of them are worth no more than a few
-    assert weights[~sharp].sum() == pytest.approx(pose.INDEPENDENT_POINTS)
+    assert weights[~sharp].sum() == pytest.approx(marks.INDEPENDENT_POINTS)
     assert (weights[~sharp] == weights[~sharp][0]).all() and 0 < weights[~sharp][0] < 1
     doubted = view.landmarks.weights.copy()
     edge, cheek = int(np.nonzero(sharp)[0][3]), int(np.nonzero(~sharp)[0][3])
     doubted[edge], doubted[cheek] = 0.5, 0.0
-    found = pose.landmark_weights(replace(view.landmarks, weights=doubted))
-    assert found[edge] == 0.5 * pose.FEATURE_WEIGHT and found[cheek] == 0
-    assert found[~sharp].sum() == pytest.approx(pose.INDEPENDENT_POINTS)  # what one loses the others share
+    found = marks.landmark_weights(replace(view.landmarks, weights=doubted))
+    assert found[edge] == 0.5 * marks.FEATURE_WEIGHT and found[cheek] == 0
+    assert found[~sharp].sum() == pytest.approx(marks.INDEPENDENT_POINTS)  # what one loses the others share
     few = Landmarks("mediapipe", np.array([4, 33, 205]), np.zeros((3, 2)), None, np.ones(3))
-    assert pose.landmark_weights(few).tolist() == [1.0, pose.FEATURE_WEIGHT, 1.0]
+    assert marks.landmark_weights(few).tolist() == [1.0, marks.FEATURE_WEIGHT, 1.0]
 
 
 def test_photos_share_an_identity_or_do_not() -> None:
@@ -226,16 +226,22 @@ def test_the_same_input_gives_the_same_result_and_leaves_the_start_alone() -> No
 
 def test_the_jacobian_is_that_of_the_residual() -> None:
     view = _view(_head(0.4))
-    marks = np.arange(0, 468, 7)
-    rows = pose._rows(trimmed_model(), trimmed_model().landmarks["mediapipe"][marks])
-    problem = pose._Problem(rows, view, np.array([250.0, 260.0]), marks)
+    every = marks.seen_marks(trimmed_model(), view.landmarks)
+    some = np.arange(0, 468, 7)
+    assert every.depth is not None
+    deep = some[:-3]  # irises, the last marks, come without depth
+    few = marks.Marks(
+        every.vertices[some], every.points[some], every.weights[some], every.indices[some], every.depth[deep]
+    )
+    rows = pose._rows(trimmed_model(), few.vertices)
+    problem = pose._Problem(rows, view, np.array([250.0, 260.0]), few)
     rng = np.random.default_rng(0)
     k, e = len(trimmed_model().shape_variance), len(trimmed_model().expression_variance)
     u = pose._Unknowns(
         _head(0.3).rotation, np.array([3.0, 4, 800]), math.log(1300.0), rng.normal(size=k), rng.normal(size=e)
     )
     jacobian = problem.jacobian(u)
-    assert jacobian.shape == (3 * len(marks), 7 + k + e)
+    assert jacobian.shape == (2 * len(some) + len(deep), 7 + k + e)
     for column in range(7 + k + e):
         step = np.zeros(7 + k + e)
         step[column] = 1e-5
@@ -249,7 +255,7 @@ def test_it_can_be_cancelled_and_names_a_missing_table() -> None:
     with pytest.raises(Cancelled):
         pose.fit_pose(trimmed_model(), [view], start, quick_config(), CancelWhen(lambda: True))
     with pytest.raises(ModelError, match="lamdmarksDetectorType"):
-        pose.landmark_vertices(replace(trimmed_model(), landmarks={}), view.landmarks)
+        marks.landmark_vertices(replace(trimmed_model(), landmarks={}), view.landmarks)
 
 
 def test_the_start_lies_in_front_of_the_camera_at_the_size_of_the_face() -> None:

@@ -29,7 +29,7 @@ class PhotoData:
     environment: Tensor  # (D, 3)
     targets: list[Target]
     marks: Tensor  # (L, 2)
-    mark_depth: Tensor | None
+    mark_depth: Tensor | None  # (D,) of the first D marks
     mark_weight: Tensor
     mark_vertices: Tensor
     mark_scale: float

@@ -58,10 +58,11 @@ class PhotometricProblem(PhotoSet):
         squared = ((pose.screen(camera) - p.marks) ** 2).sum(1) / (LANDMARK_SIGMA * p.mark_scale) ** 2
         loss = (p.mark_weight * 9 * squared / (9 + squared)).sum()
         if p.mark_depth is not None:
-            z = camera[:, 2] * p.focal / camera[:, 2].mean()
+            z = camera[: len(p.mark_depth), 2]
+            z = z * p.focal / z.mean()
             gap = (z - z.mean()) - (p.mark_depth - p.mark_depth.mean())
             squared = gap**2 / (DEPTH_SIGMA * p.mark_scale) ** 2
-            loss = loss + (p.mark_weight * 9 * squared / (9 + squared)).sum()
+            loss = loss + (p.mark_weight[: len(z)] * 9 * squared / (9 + squared)).sum()
         return 0.5 * loss
 
     def outline_loss(self, k: int, vertices: Tensor) -> Tensor:

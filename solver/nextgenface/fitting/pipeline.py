@@ -205,7 +205,7 @@ class Pipeline:
 
         `cameraVertices` (n, V, 3) in camera space. Differentiable, also with respect to `vFocals`.
         """
-        from .pose import landmark_vertices
+        from .marks import landmark_vertices
 
         state, losses = self.state, []
         for i, marks in enumerate(landmarks):

@@ -21,18 +21,15 @@ from ..config import Config
 from ..events import Listener
 from ..facemodel.model import FaceModel
 from ..geometry.rotations import euler_to_matrix, matrix_to_euler, small_rotation
-from ..landmarks.tables import feature_points
-from ..landmarks.types import Landmarks
 from ..views import FaceView
 from .loop import run_steps
+from .marks import Marks, seen_marks
 from .state import FaceState, StageReport
 
 Array = NDArray[np.float64]
 
 LANDMARK_SIGMA = 0.03  # of the inter-ocular distance
 DEPTH_SIGMA = 0.06  # the detector's relative depth, same unit: a weak cue
-INDEPENDENT_POINTS = 50.0  # what all the other landmarks are worth together
-FEATURE_WEIGHT = 6.0  # eyelids, lips and brows are seen sharply
 EXPRESSION_SD = 0.6  # expressions of portraits are milder than the model's range
 CONTOUR_IBUG = frozenset(range(17))  # jaw points of the 68-point scheme: they lie on the seen contour
 _YAW_STARTS = (0.0, 0.6, -0.6)
@@ -67,32 +64,6 @@ class _Unknowns:
         )
 
 
-def landmark_vertices(model: FaceModel, landmarks: Landmarks) -> NDArray[np.int64]:
-    """Vertex of each landmark, -1 where the model has none: (L,)."""
-    table = model.landmarks.get(landmarks.scheme)
-    if table is None:
-        from ..errors import ModelError
-
-        raise ModelError(
-            f"The face model {model.name} has no landmark table for '{landmarks.scheme}' points. "
-            "Choose the other landmark detector (lamdmarksDetectorType) or add the table to the model file."
-        )
-    inside = landmarks.indices < len(table)
-    return np.where(inside, table[np.minimum(landmarks.indices, len(table) - 1)], -1)
-
-
-def landmark_weights(landmarks: Landmarks) -> Array:
-    """Weight of each landmark (L,), for squared errors in units of `LANDMARK_SIGMA`.
-
-    Points on sharp features count `FEATURE_WEIGHT` each; the others, which a detector interpolates, share
-    `INDEPENDENT_POINTS` between them.
-    """
-    trust = landmarks.weights.astype(np.float64)
-    features = np.isin(landmarks.indices, feature_points(landmarks.scheme))
-    shared = min(1.0, INDEPENDENT_POINTS / max(trust[~features].sum(), 1e-9))
-    return trust * np.where(features, FEATURE_WEIGHT, shared)
-
-
 def _rows(model: FaceModel, vertices: NDArray[np.int64]) -> _Rows:
     mean = (model.shape_mean + model.expression_mean)[vertices].astype(np.float64)
     shape = model.shape_basis[:, vertices].astype(np.float64) * np.sqrt(model.shape_variance)[:, None, None]
@@ -112,15 +83,15 @@ def _skew(v: Array) -> Array:
 class _Problem:
     """Residuals and Jacobian of one photo's landmarks."""
 
-    def __init__(self, rows: _Rows, view: FaceView, principal: Array, chosen: NDArray[np.int64]) -> None:
-        marks = view.landmarks
+    def __init__(self, rows: _Rows, view: FaceView, principal: Array, marks: Marks) -> None:
         self.rows = rows
-        self.target = marks.points[chosen].astype(np.float64)
-        self.depth = None if marks.depth is None else marks.depth[chosen].astype(np.float64)
+        self.target = marks.points
+        self.depth = marks.depth
+        self.deep = 0 if marks.depth is None else len(marks.depth)
         self.principal = principal
         size = float(np.linalg.norm(np.ptp(self.target, axis=0)))
         self.scale = max(size * 0.36, 1.0)  # the eyes' distance is about 0.36 of a face box's diagonal
-        self.weight = np.sqrt(landmark_weights(marks)[chosen])
+        self.weight = np.sqrt(marks.weights)
         self.focal_prior = float(np.log(view.focal))
         self.focal_sigma = float(view.focal_prior_sigma)
 
@@ -140,9 +111,10 @@ class _Problem:
         parts = [((screen - self.target) / (LANDMARK_SIGMA * self.scale) * self.weight[:, None]).ravel()]
         if self.depth is not None:
             # relative depth in pixels at the face's distance, both about their mean
-            predicted = camera[:, 2] * focal / camera[:, 2].mean()
+            z = camera[: self.deep, 2]
+            predicted = z * focal / z.mean()
             gap = (predicted - predicted.mean()) - (self.depth - self.depth.mean())
-            parts.append(gap / (DEPTH_SIGMA * self.scale) * self.weight)
+            parts.append(gap / (DEPTH_SIGMA * self.scale) * self.weight[: self.deep])
         return np.concatenate(parts)
 
     def robust(self, residual: Array) -> Array:
@@ -153,7 +125,7 @@ class _Problem:
         w = 1.0 / (1.0 + squared / 9.0) ** 2
         out = [np.repeat(w, 2)]
         if self.depth is not None:
-            squared = residual[2 * count :] ** 2 / np.maximum(self.weight, 1e-6) ** 2
+            squared = residual[2 * count :] ** 2 / np.maximum(self.weight[: self.deep], 1e-6) ** 2
             out.append(1.0 / (1.0 + squared / 9.0) ** 2)
         return np.concatenate(out)
 
@@ -163,6 +135,7 @@ class _Problem:
         squared = (residual[: 2 * len(self.target)].reshape(-1, 2) ** 2).sum(1) / weight
         total = (weight * 9 * squared / (9 + squared)).sum()
         if self.depth is not None:
+            weight = weight[: self.deep]
             squared = residual[2 * len(self.target) :] ** 2 / weight
             total += (weight * 9 * squared / (9 + squared)).sum()
         return float(total)
@@ -191,26 +164,22 @@ class _Problem:
         jac *= (self.weight / (LANDMARK_SIGMA * self.scale))[:, None, None]
         parts = [jac.reshape(2 * count, -1)]
         if self.depth is not None:
+            z = z[: self.deep]
             mean = z.mean()
-            zj = moved[:, 2]
+            zj = moved[: self.deep, 2]
             dj = focal * (zj / mean - z[:, None] * zj.mean(0) / mean**2)
             dj[:, 6] += focal * z / mean
             dj = dj - dj.mean(0)
-            parts.append(dj * (self.weight / (DEPTH_SIGMA * self.scale))[:, None])
+            parts.append(dj * (self.weight[: self.deep] / (DEPTH_SIGMA * self.scale))[:, None])
         return np.concatenate(parts)
 
 
 def _slide_contour(
-    model: FaceModel,
-    u: _Unknowns,
-    view: FaceView,
-    principal: Array,
-    chosen: NDArray[np.int64],
-    vertices: NDArray[np.int64],
+    model: FaceModel, u: _Unknowns, scheme: str, principal: Array, marks: Marks
 ) -> NDArray[np.int64]:
-    """Move the jaw points of the 68-point scheme to where the model's seen contour is now."""
-    marks = view.landmarks
-    if marks.scheme != "ibug68":
+    """Vertices of the marks, the jaw points of the 68-point scheme where the model's seen contour is now."""
+    vertices = marks.vertices
+    if scheme != "ibug68":
         return vertices
     shape = np.tensordot(u.shape * np.sqrt(model.shape_variance), model.shape_basis, 1)
     expression = np.tensordot(u.expression * np.sqrt(model.expression_variance), model.expression_basis, 1)
@@ -226,9 +195,9 @@ def _slide_contour(
         return vertices
     screen = math.exp(u.log_focal) * camera[rim, :2] / camera[rim, 2:] + principal
     out = vertices.copy()
-    for row, index in enumerate(marks.indices[chosen]):
+    for row, index in enumerate(marks.indices):
         if int(index) in CONTOUR_IBUG:
-            gap = np.linalg.norm(screen - marks.points[chosen][row], axis=1)
+            gap = np.linalg.norm(screen - marks.points[row], axis=1)
             home = np.linalg.norm(model.shape_mean[rim] - model.shape_mean[vertices[row]], axis=1)
             gap = np.where(home < 35.0, gap, np.inf)  # a jaw point slides along the jaw, not across the face
             if np.isfinite(gap).any():
@@ -304,17 +273,15 @@ def _rigid_start(problem: _Problem, start: _Unknowns) -> _Unknowns:
 def _solve_photo(
     model: FaceModel, view: FaceView, start: _Unknowns, principal: Array, cap: int, listener: Listener
 ) -> tuple[_Unknowns, list[float], bool]:
-    home = landmark_vertices(model, view.landmarks)
-    chosen = np.nonzero((home >= 0) & (view.landmarks.weights > 0))[0]
-    vertices = home[chosen]
-    problem = _Problem(_rows(model, vertices), view, principal, chosen)
+    marks, scheme = seen_marks(model, view.landmarks), view.landmarks.scheme
+    problem = _Problem(_rows(model, marks.vertices), view, principal, marks)
     solver = _Solver(problem, _rigid_start(problem, start))
 
     def step(i: int) -> float:
-        if i % 3 == 2 and view.landmarks.scheme == "ibug68":
-            slid = _slide_contour(model, solver.u, view, principal, chosen, vertices)
-            solver.problem = _Problem(_rows(model, slid), view, principal, chosen)
-        return solver.step(rigid=False) / max(2 * len(chosen), 1)
+        if i % 3 == 2 and scheme == "ibug68":
+            slid = _slide_contour(model, solver.u, scheme, principal, marks)
+            solver.problem = _Problem(_rows(model, slid), view, principal, marks)
+        return solver.step(rigid=False) / max(2 * len(marks.points), 1)
 
     outcome = run_steps("pose", cap, step, lambda: solver.u, listener, patience=2, tolerance=1e-3, settle=1)
     return solver.u, outcome.losses, outcome.converged

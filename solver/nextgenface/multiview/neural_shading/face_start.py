@@ -18,7 +18,7 @@ from ...config import Config
 from ...errors import NextGenFaceError, NoFaceError
 from ...facemodel.model import FaceModel
 from ...facemodel.registry import load_model
-from ...fitting.pose import landmark_vertices
+from ...fitting.marks import landmark_vertices
 from ...landmarks import create_detector
 from ...landmarks.types import Landmarks, select_face
 from ...views import View, ViewSet

@@ -39,7 +39,7 @@ def skin_map(problem: TextureProblem) -> SkinMap:
     colour = w.colour(p.z_albedo)
     base = texels.gather(colour)
     size = texels.millimetres(problem.neutral)
-    inner = texels.gather(w.inner[:, None])
+    inner, sclera = texels.gather(w.inner[:, None]), texels.gather(w.sclera[:, None])[:, 0]
     looks, whole = [], []
     for k, photo in enumerate(p.photos):
         target = photo.targets[-1]
@@ -62,7 +62,9 @@ def skin_map(problem: TextureProblem) -> SkinMap:
         luminance = light[:, :3].mean(1).clamp(min=0.01).log()
         weight, luminance = weight.view(n, n), luminance.view(n, n)
         looks.append(SkinView(residual.view(n, n, 3), weight, luminance, pixel.view(n, n)))
-        whole.append(view.weight * photo.trust)
+        # where the white of an eye looks like skin, a lid covers it
+        lidless = 1 - sclera + sclera / (1 + off / ROBUST_SCALE**2) ** 2
+        whole.append(view.weight * photo.trust * lidless)
     skin, mass = fuse(looks, size)
     seen, mass = skin.view(-1, 3), mass.view(-1, 1)
     # eyes and teeth are taken as they look, from the photo that shows them best: nobody relights an
@@ -81,7 +83,8 @@ def skin_map(problem: TextureProblem) -> SkinMap:
 
 def _agreement(problem: TextureProblem, squared: Tensor, view: TexelView, size: float) -> Tensor:
     """(T*T,) 0 where the neighbourhood of a texel on forehead or temples looks like hair, else 1."""
-    n = problem.texels.resolution
+    n, w = problem.texels.resolution, problem.white
     around = blur(squared.view(n, n, 1), view.weight.view(n, n), HAIR_REACH / size).view(-1)
-    core = problem.texels.gather(problem.white.core[:, None])[:, 0]
-    return core + (1 - core) * view.smooth / (1 + around / AGREEMENT_SCALE**2) ** 2
+    # no hair grows in eyes and mouth: lashes, irises and gaps between teeth are theirs
+    bare = problem.texels.gather(torch.maximum(w.core, w.inner)[:, None])[:, 0]
+    return bare + (1 - bare) * view.smooth / (1 + around / AGREEMENT_SCALE**2) ** 2

@@ -9,6 +9,7 @@ import pytest
 import torch
 from nextgenface.fitting import reflectance
 from nextgenface.fitting.reflectance import ReflectanceSamples, SkinColour, ToneCurve
+from nextgenface.fitting.scleras import ScleraCue
 from nextgenface.fitting.targets import encode
 from nextgenface.fitting.whitened import WhitenedModel, whiten
 
@@ -64,7 +65,7 @@ def _tone(*photos: ReflectanceSamples) -> tuple[torch.Tensor, torch.Tensor]:
     """Tone (3,) and light gains (n, 3) for photos, from the mean skin."""
     count = len(_white().diffuse_sd)
     start = SkinColour(torch.zeros(3), torch.zeros(count))
-    colour, gains = reflectance.solve_tone(list(photos), start, ToneCurve(_white()), 1.0)
+    colour, _, gains = reflectance.solve_tone(list(photos), start, ToneCurve(_white()), 1.0, torch.zeros(()))
     assert gains.shape == (len(photos), 3) and colour.rest.shape == (count,)
     return colour.tone, gains
 
@@ -85,7 +86,7 @@ def test_the_tone_obeys_the_priors() -> None:
     assert several.mean() < tone.mean()
     # no pigment makes skin blue: a blue cast is light
     tone, gains = _tone(_samples(zero, specular=0.0, gain=torch.tensor([-0.2, 0.0, 0.2])))
-    assert gains[0, 2] - gains[0, 0] > 0.2
+    assert gains[0, 2] - gains[0, 0] > 0.15
     # melanin is browner than a grey change of light
     brown, _ = _tone(_samples(ToneCurve(_white())(torch.tensor([-0.5, -0.6, -0.65])), specular=0.0))
     assert brown[0] > brown[2] and brown.mean() < -0.15
@@ -114,7 +115,7 @@ def test_the_split_is_the_most_probable_one() -> None:
         encoded=encode(colour * product.exp()),
     )
     start = SkinColour(torch.zeros(3), torch.zeros(3))
-    found, gains = reflectance.solve_tone([photo], start, curve, 1.0)
+    found, _, gains = reflectance.solve_tone([photo], start, curve, 1.0, torch.zeros(()))
     mean = torch.full((3, 3), 1 / 3)
     rows = torch.cat([mean[:1] / reflectance.EXPOSURE_SD, (torch.eye(3) - mean) / reflectance.CAST_SD])
     light = rows.T @ rows
@@ -129,18 +130,19 @@ def test_tone_and_light_minimise_what_they_are_said_to() -> None:
     curve = ToneCurve(w)
     count = len(w.diffuse_sd)
     photo = _samples(torch.zeros(count), gain=torch.tensor([-0.55, -0.65, -0.7]))
-    x = torch.zeros(count + 6, requires_grad=True)
+    x = torch.zeros(count + 7, requires_grad=True)
     curve_precision, rest_precision = curve.precision, curve.rest_precision
 
     def objective() -> torch.Tensor:
-        rest, tone, gain = x[:count], x[count : count + 3], x[count + 3 :]
+        rest, tone, gloss, gain = x[:count], x[count : count + 3], x[count + 3], x[count + 4 :]
         colour = w.colour(curve(tone) + rest)
-        gap = encode((colour * photo.diffuse + photo.specular) * gain.exp()) - photo.encoded
+        gap = encode((colour * photo.diffuse + photo.specular * gloss.exp()) * gain.exp()) - photo.encoded
         data = reflectance.TONE_TRUST * (photo.bare[:, None] * gap**2).sum()
         level = photo.log_level + gain
         exposure = ((level.mean() - reflectance.EXPOSURE_MEAN) / reflectance.EXPOSURE_SD) ** 2
         cast = (((level - level.mean()) / reflectance.CAST_SD) ** 2).sum()
-        return data + exposure + cast + tone @ curve_precision @ tone + (rest_precision * rest**2).sum()
+        skin = tone @ curve_precision @ tone + (rest_precision * rest**2).sum()
+        return data + exposure + cast + skin + (gloss / reflectance.GLOSS_SD) ** 2
 
     search = torch.optim.LBFGS([x], max_iter=200, line_search_fn="strong_wolfe", tolerance_change=1e-9)
 
@@ -155,7 +157,7 @@ def test_tone_and_light_minimise_what_they_are_said_to() -> None:
     found = x.detach()
     assert tone.abs().max() > 0.1
     assert (tone - found[count : count + 3]).abs().max() < 0.02, (tone, found[count : count + 3])
-    assert (gains[0] - found[count + 3 :]).abs().max() < 0.02
+    assert (gains[0] - found[count + 4 :]).abs().max() < 0.02
 
 
 def test_photos_without_bare_skin_say_nothing_about_tone() -> None:
@@ -199,16 +201,32 @@ def test_samples_without_weight_do_not_count() -> None:
     assert found.rest.abs().max() < 1e-6
 
 
+def _gloss(photo: ReflectanceSamples, log_gloss: float = 0.0) -> float:
+    """Gloss factor for a photo of mean skin that was drawn with exp(`log_gloss`)."""
+    start = SkinColour(torch.zeros(3), torch.zeros(len(_white().diffuse_sd)))
+    found = reflectance.solve_tone([photo], start, ToneCurve(_white()), 1.0, torch.tensor(log_gloss))
+    return found[1].exp().item()
+
+
 def test_gloss_grows_when_the_photo_shines_more_and_stays_when_it_fits() -> None:
-    count = len(_white().diffuse_sd)
-    zero = torch.zeros(count)
-    right = _samples(zero, specular=0.1)
-    assert reflectance.solve_gloss([right], 0.0).item() == pytest.approx(1.0, abs=1e-3)
+    right = _samples(torch.zeros(len(_white().diffuse_sd)), specular=0.1, weight=500.0)
+    right = replace(right, sclera=ScleraCue(torch.zeros(3), 50.0))  # the light is known
+    assert _gloss(right) == pytest.approx(1.0, abs=0.01)
     for factor in (0.7, 1.4):
         shown = right.base * right.diffuse + factor * right.specular
-        photo = ReflectanceSamples(**{**right.__dict__, "encoded": encode(shown)})
-        found = reflectance.solve_gloss([photo], 0.0).item()
-        assert found == pytest.approx(factor, rel=0.1)
+        photo = replace(right, encoded=encode(shown))
+        assert _gloss(photo) == pytest.approx(factor, rel=0.1)
     # nothing known: back to the prior, a factor of 1 on the model's level
-    silent = ReflectanceSamples(**{**right.__dict__, "weight": torch.zeros(len(right.weight))})
-    assert reflectance.solve_gloss([silent], 0.3).item() == pytest.approx(2.718281828**-0.3, rel=1e-3)
+    silent = replace(right, bare=torch.zeros(len(right.bare)))
+    assert _gloss(silent, 0.3) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_strong_light_is_not_taken_for_gloss() -> None:
+    """Dark skin in strong light: highlights alone do not tell it, and the whites of the eyes do."""
+    gain = torch.full((3,), 0.9)
+    tone = torch.tensor([-0.8, -0.92, -0.98])
+    photo = _samples(ToneCurve(_white())(tone), gain=gain)
+    without, _ = _tone(photo)
+    with_whites, gains = _tone(replace(photo, sclera=ScleraCue(gain, 1.0)))
+    assert with_whites.mean() < without.mean() - 0.08, (with_whites, without)
+    assert gains.mean() > 0.6

@@ -34,9 +34,9 @@ from ..rendering.raster import Fragments, mixed, rasterize
 from ..rendering.sites import light_sites
 from ..views import FaceView
 from .lightsolve import LinearPicture, solve_light
+from .marks import seen_marks
 from .photodata import PhotoData, distance_outside, neighbourhood, spread_rows
-from .pose import landmark_vertices, landmark_weights
-from .reflectance import ReflectanceSamples, SkinColour, ToneCurve, solve_gloss, solve_rest, solve_tone
+from .reflectance import ReflectanceSamples, SkinColour, ToneCurve, solve_rest, solve_tone
 from .scleras import ScleraCue, outside_irises, sclera_cue, unhidden
 from .state import FaceState
 from .targets import Target, encode, encode_slope, target_at
@@ -96,12 +96,8 @@ class PhotoSet:
         device = state.shape.device
         height = state.height
         useful = min(1.0, USEFUL_ENLARGEMENT / view.crop.scale)
-        home = landmark_vertices(self.model, view.landmarks)
-        kept = (home >= 0) & (view.landmarks.weights > 0)
-        marks = view.landmarks.points[kept]
+        marks = seen_marks(self.model, view.landmarks)
         tensor = lambda a: torch.as_tensor(a, dtype=torch.float32, device=device)  # noqa: E731
-        weight = landmark_weights(view.landmarks)[kept]
-        depth = view.landmarks.depth
         return PhotoData(
             i,
             view,
@@ -111,11 +107,11 @@ class PhotoSet:
             state.principal[i].clone(),
             state.environment[i].clone(),
             [target_at(view, max(48, round(height * share * useful)), device) for _, share in LEVELS],
-            tensor(marks),
-            None if depth is None else tensor(depth[kept]),
-            tensor(weight),
-            torch.as_tensor(home[kept], device=device),
-            max(float(((marks.max(0) - marks.min(0)) ** 2).sum() ** 0.5) * 0.36, 1.0),
+            tensor(marks.points),
+            None if marks.depth is None else tensor(marks.depth),
+            tensor(marks.weights),
+            torch.as_tensor(marks.vertices, device=device),
+            max(float((np.ptp(marks.points, axis=0) ** 2).sum() ** 0.5) * 0.36, 1.0),
             distance_outside(view, device),
             trust=1.0 if state.trust is None else float(state.trust[i]),
         )
@@ -234,12 +230,14 @@ class PhotoSet:
         prior = self.config.weightAlbedoReg / DEFAULT_WEIGHT
         places = [self._places(k, p.targets[level]) for k, p in enumerate(self.photos)]
         samples = [self._reflectance_samples(k, *one) for k, one in enumerate(places)]
-        self.skin_colour, gains = solve_tone(samples, self.skin_colour, self.tones, prior)
+        self.skin_colour, log_gloss, gains = solve_tone(
+            samples, self.skin_colour, self.tones, prior, self.gloss.log()
+        )
+        self.gloss = log_gloss.exp().clamp(*GLOSS_RANGE)
         self.z_albedo = self.skin_colour.z(self.tones)
         for p, gain in zip(self.photos, gains, strict=True):
             p.environment = p.environment * gain.exp()
         samples = [self._reflectance_samples(k, *one) for k, one in enumerate(places)]
-        self.gloss = (self.gloss * solve_gloss(samples, float(self.gloss.log()))).clamp(*GLOSS_RANGE)
         self.skin_colour = solve_rest(samples, self.skin_colour, self.tones, prior)
         self.z_albedo = self.skin_colour.z(self.tones)
 

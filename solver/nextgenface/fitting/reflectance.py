@@ -23,10 +23,10 @@ from .whitened import WhitenedModel, soft_range, soft_range_slope
 
 EXPOSURE_MEAN, EXPOSURE_SD = math.log(0.9), 0.35  # log irradiance/pi: brighter would clip white things
 CAST_SD = 0.10  # log colour cast of the light as a whole: cameras balance white
-TONE_TRUST = 0.3  # of the data when it speaks about tone
+TONE_TRUST = 0.05  # of the data when it speaks about tone: what the model cannot draw passes for dark skin
 GLOSS_SD = 0.25  # log factor between people, and between the assumed and the true light level
 _ROUNDS = 4
-_TERMS = 24  # of the exponential series of a tone: exact to float32 up to a tone of 5, far beyond any skin
+_RIDGE = 1e-6  # of the modes' mean square: modes that skin does not show stay where they are
 _MAX_Z = 3.5
 # Log absorption per channel of the two skin pigments and how far people differ in them: melanin rises gently
 # towards blue, haemoglobin absorbs green and blue (shapes after Anderson & Parrish 1981).
@@ -38,21 +38,20 @@ _MELANIN_SD, _HAEMOGLOBIN_SD, _OTHER_SD = 0.55, 0.15, 0.08
 class ToneCurve:
     """Skin tones as the model's albedo coefficients.
 
-    Pigment multiplies light, so tones lie on a curve in a linear albedo model: z(t) is the projection of the
-    mean albedo with its skin multiplied by exp(t), t (3,) per channel. A fit is z = z(t) + r; the prior on t
-    is that of the pigments, r keeps the variance that tones leave over.
+    Pigment multiplies light, so tones lie on a curve in a linear albedo model: z(t) is what comes nearest to
+    the mean albedo with its skin multiplied by exp(t), t (3,) per channel. Nearness is asked for on skin, and
+    of eyes and teeth, which keep their colour. A fit is z = z(t) + r; the prior on t is that of the pigments,
+    r keeps the variance that tones leave over.
     """
 
     def __init__(self, white: WhitenedModel) -> None:
-        # exp(t s) - 1 is the sum of t^n s^n / n!: with every term projected once, a point of the curve is a
-        # polynomial in t, and costs nothing however many vertices there are.
-        order = torch.arange(1, _TERMS + 1).to(white.skin)[:, None]
-        terms = (white.skin / order).cumprod(0)  # (N, V): s^n / n!
-        basis = (white.diffuse / (white.diffuse_sd**2)[:, None]).view(len(white.diffuse), -1, 3)
-        self._terms = torch.stack(
-            [(terms * white.diffuse_mean[:, c]) @ basis[:, :, c].T for c in range(3)], 1
-        )  # (N, 3, A)
-        self._order = order
+        basis = white.diffuse.view(len(white.diffuse), -1, 3)
+        weight = torch.maximum(white.skin, white.inner)[None, :, None]
+        normal = (basis * weight).flatten(1) @ basis.flatten(1).T
+        normal += torch.eye(len(normal)).to(normal) * (_RIDGE * normal.diagonal().mean())
+        skin = (white.diffuse_mean * (1 - white.inner)[:, None])[None] * weight
+        right = (basis * skin).sum(1)  # (A, 3)
+        self._directions = torch.linalg.solve(normal, right).T.contiguous()  # (3, A)
         melanin, blood = torch.tensor(_MELANIN), torch.tensor(_HAEMOGLOBIN)
         covariance = (
             _MELANIN_SD**2 * torch.outer(melanin, melanin)
@@ -64,19 +63,23 @@ class ToneCurve:
 
     def __call__(self, tone: Tensor) -> Tensor:
         """z-scores (A,) of a tone (3,)."""
-        return torch.einsum("nc,nca->a", tone**self._order, self._terms)
+        return tone.expm1() @ self._directions
 
     def slope(self, tone: Tensor) -> Tensor:
         """Derivative of the z-scores with respect to the tone, (A, 3)."""
-        return torch.einsum("nc,nca->ac", self._order * tone ** (self._order - 1), self._terms)
+        return (tone.exp()[:, None] * self._directions).T
+
+    def precision_beside(self, tone: Tensor) -> Tensor:
+        """Prior precision (A,) of r beside a tone (3,): pigments multiply, so dark skin varies less."""
+        return self.rest_precision * (-2 * tone.mean()).exp()
 
     @cached_property
     def rest_precision(self) -> Tensor:
-        """Prior precision (A,) of r: what remains of unit variance after the tones' own spread."""
+        """Prior precision (A,) of r beside the mean tone: what tones leave over of unit variance."""
         factor = torch.linalg.cholesky(self.covariance.cpu().double())
         grid = torch.tensor([-1.2, 0.0, 1.2], dtype=torch.float64)
         tones = torch.cartesian_prod(grid, grid, grid) @ factor.T
-        spread = torch.stack([self(t.to(self._terms)) for t in tones]).var(0)
+        spread = torch.stack([self(t.to(self._directions)) for t in tones]).var(0)
         return 1 / (1 - spread).clamp(min=0.06)
 
 
@@ -95,10 +98,10 @@ class ReflectanceSamples:
     log_level: Tensor  # (3,) log irradiance/pi of the light on a surface that faces the camera
     sclera: ScleraCue | None = None  # what the whites of the eyes say about the light
 
-    def radiance(self, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-        """Radiance (P, 3) and raw colour (P, 3)."""
+    def radiance(self, z: Tensor, gain: Tensor, gloss: Tensor) -> tuple[Tensor, Tensor]:
+        """Radiance (P, 3) and raw colour (P, 3), the specular part being exp(gloss) of what it is now."""
         raw = self.mean + self.basis @ z
-        return (soft_range(raw, 0.004, 0.96) * self.diffuse + self.specular) * gain.exp(), raw
+        return (soft_range(raw, 0.004, 0.96) * self.diffuse + self.specular * gloss.exp()) * gain.exp(), raw
 
     def light_rows(self, gain: Tensor) -> tuple[Tensor, Tensor]:
         """What is known of the light but for the skin, as least-squares rows in the gain: Jacobian (R, 3),
@@ -127,47 +130,55 @@ class SkinColour:
 
 @torch.no_grad()
 def solve_tone(
-    photos: list[ReflectanceSamples], start: SkinColour, curve: ToneCurve, prior_weight: float
-) -> tuple[SkinColour, Tensor]:
-    """Best skin colour and log light gains (n, 3) for the samples of n photos, starting at `start` and 0.
+    photos: list[ReflectanceSamples],
+    start: SkinColour,
+    curve: ToneCurve,
+    prior_weight: float,
+    log_gloss: Tensor,
+) -> tuple[SkinColour, Tensor, Tensor]:
+    """Best skin colour, log gloss () and log light gains (n, 3) for the samples of n photos.
 
-    Levenberg-Marquardt with almost no damping: the valley is flat, and the priors are weak beside the data.
+    Starts at `start`, the `log_gloss` that the samples were drawn with, and gains of 0. Gloss is solved for
+    together with the light: alone it would take up what the light lacks. Levenberg-Marquardt with almost no
+    damping: the valley is flat, and the priors are weak beside the data.
     """
     count = len(start.rest)
-    unknowns = count + 3 + 3 * len(photos)
-    x = torch.cat([start.rest, start.tone, torch.zeros(3 * len(photos)).to(start.rest)])
-    prior = torch.zeros(unknowns, unknowns).to(x)
-    prior[:count, :count] = torch.diag(curve.rest_precision)
+    shared = count + 4  # rest, tone, gloss
+    x = torch.cat([start.rest, start.tone, log_gloss[None], torch.zeros(3 * len(photos)).to(start.rest)])
+    prior = torch.zeros(len(x), len(x)).to(x)
+    prior[:count, :count] = torch.diag(curve.precision_beside(start.tone))
     prior[count : count + 3, count : count + 3] = curve.precision
     prior *= prior_weight
+    prior[count + 3, count + 3] = 1 / GLOSS_SD**2
 
-    def parts(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return x[:count], x[count : count + 3], x[count + 3 :].view(-1, 3)
+    def parts(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return x[:count], x[count : count + 3], x[count + 3] - log_gloss, x[shared:].view(-1, 3)
 
     def cost(x: Tensor) -> float:
-        rest, tone, gains = parts(x)
+        rest, tone, gloss, gains = parts(x)
         total = float(x @ prior @ x)
         for photo, gain in zip(photos, gains, strict=True):
-            radiance, _ = photo.radiance(curve(tone) + rest, gain)
+            radiance, _ = photo.radiance(curve(tone) + rest, gain, gloss)
             total += float((TONE_TRUST * photo.bare[:, None] * (encode(radiance) - photo.encoded) ** 2).sum())
             total += float((photo.light_rows(gain)[1] ** 2).sum())
         return total
 
     def linearised(x: Tensor) -> tuple[Tensor, Tensor]:
-        rest, tone, gains = parts(x)
+        rest, tone, gloss, gains = parts(x)
         hessian, right = prior.clone(), -prior @ x
         tone_slope = curve.slope(tone)
         for k, (photo, gain) in enumerate(zip(photos, gains, strict=True)):
-            radiance, raw = photo.radiance(curve(tone) + rest, gain)
+            radiance, raw = photo.radiance(curve(tone) + rest, gain, gloss)
             root = (TONE_TRUST * photo.bare).sqrt()[:, None]
             slope = encode_slope(radiance) * root
             error = ((photo.encoded - encode(radiance)) * root).reshape(-1)
             by_colour = soft_range_slope(raw, 0.004, 0.96) * photo.diffuse * gain.exp() * slope
-            span = slice(count + 3 + 3 * k, count + 6 + 3 * k)
+            span = slice(shared + 3 * k, shared + 3 * k + 3)
             by_rest = photo.basis * by_colour[:, :, None]
+            by_gloss = (photo.specular * (gloss + gain).exp() * slope)[:, :, None]
             by_gain = torch.diag_embed(radiance * slope)
-            flat = torch.cat([by_rest, by_rest @ tone_slope, by_gain], 2).view(-1, count + 6)
-            own = torch.cat([torch.arange(count + 3), torch.arange(span.start, span.stop)]).to(x.device)
+            flat = torch.cat([by_rest, by_rest @ tone_slope, by_gloss, by_gain], 2).view(-1, shared + 3)
+            own = torch.cat([torch.arange(shared), torch.arange(span.start, span.stop)]).to(x.device)
             hessian[own[:, None], own] += flat.T @ flat
             right[own] += flat.T @ error
             rows, residual = photo.light_rows(gain)
@@ -176,28 +187,8 @@ def solve_tone(
         return hessian, right
 
     x = _descend(x, cost, linearised, count)
-    rest, tone, gains = parts(x)
-    return SkinColour(tone, rest), gains
-
-
-@torch.no_grad()
-def solve_gloss(photos: list[ReflectanceSamples], log_gloss: float) -> Tensor:
-    """Factor for the specular parts, given the present log gloss (its prior: 0 with `GLOSS_SD`).
-
-    The colours in `photos` are taken at the z-scores they were sampled with (`base`).
-    """
-    above = torch.zeros(())
-    below = torch.full((), 1e-6)
-    for photo in photos:
-        slope = encode_slope(photo.base * photo.diffuse + photo.specular) * photo.weight.sqrt()[:, None]
-        now = encode(photo.base * photo.diffuse + photo.specular)
-        gap = (photo.encoded - now) * photo.weight.sqrt()[:, None]
-        reach = photo.specular * slope
-        above = above + (gap * reach).sum().cpu()
-        below = below + (reach**2).sum().cpu()
-    # Gauss-Newton in the logarithm of the factor, with the prior on the whole logarithm
-    step = (above - log_gloss / GLOSS_SD**2) / (below + 1 / GLOSS_SD**2)
-    return step.clamp(-0.5, 0.5).exp()
+    rest, tone, gloss, gains = parts(x)
+    return SkinColour(tone, rest), gloss + log_gloss, gains
 
 
 @torch.no_grad()
@@ -206,20 +197,20 @@ def solve_rest(
 ) -> SkinColour:
     """The albedo coefficients beyond the tone that fit the samples best."""
     base = curve(start.tone)
-    prior = curve.rest_precision * prior_weight
-    still = torch.zeros(3).to(base)
+    prior = curve.precision_beside(start.tone) * prior_weight
+    still, same = torch.zeros(3).to(base), torch.zeros(()).to(base)
 
     def cost(rest: Tensor) -> float:
         total = float((prior * rest**2).sum())
         for photo in photos:
-            radiance, _ = photo.radiance(base + rest, still)
+            radiance, _ = photo.radiance(base + rest, still, same)
             total += float((photo.weight[:, None] * (encode(radiance) - photo.encoded) ** 2).sum())
         return total
 
     def linearised(rest: Tensor) -> tuple[Tensor, Tensor]:
         hessian, right = torch.diag(prior), -prior * rest
         for photo in photos:
-            radiance, raw = photo.radiance(base + rest, still)
+            radiance, raw = photo.radiance(base + rest, still, same)
             slope = encode_slope(radiance) * photo.weight.sqrt()[:, None]
             error = ((photo.encoded - encode(radiance)) * photo.weight.sqrt()[:, None]).reshape(-1)
             by_colour = soft_range_slope(raw, 0.004, 0.96) * photo.diffuse * slope

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..rendering.raster import Fragments
 
 SCLERA = (0.62, 0.57, 0.53)  # linear base colour of clean sclera
-LEVEL_SD = 0.35  # log factor between its brightness in a photo and in a drawing, measured on rendered heads
+LEVEL_SD = 0.25  # log factor between its brightness in a photo and in a drawing, measured on rendered heads
 CAST_SD = 0.12  # the same of its colour
 LEAST_PIXELS = 10  # of one eye's sclera
 IRIS_REACH = 1.2  # of the iris's radius: what the iris's rim may cover

@@ -22,7 +22,8 @@ CAST_SD = 0.12  # the same of its colour
 LEAST_PIXELS = 10  # of one eye's sclera
 IRIS_REACH = 1.2  # of the iris's radius: what the iris's rim may cover
 DEPTH_SLACK = 0.8  # mm that a vertex may lie behind what is seen at its pixel
-_DARK_SCALE = 2.5  # sigmas too dark at which a white counts a quarter
+DRAWN_DARK = 0.15  # log factor by which drawn eyes lie deeper in the shadow of lids and brows than real ones
+DARK_SCALE = 1.2  # log factor too dark at which a white counts a quarter
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def sclera_cue(photo: Tensor, diffuse: Tensor, specular: Tensor, left: Tensor) -
     if not eyes:
         return None
     brighter = max(eyes, key=lambda eye: float(level[eye].median()))
-    says = float(level[brighter].median())
-    colour = ratio[brighter & (level >= says)].mean(0)
-    dark = min(says, 0.0) / LEVEL_SD / _DARK_SCALE
-    return ScleraCue(colour - colour.mean() + says, 1 / (1 + dark**2) ** 2)
+    middle = float(level[brighter].median())
+    colour = ratio[brighter & (level >= middle)].mean(0)
+    says = middle - DRAWN_DARK
+    return ScleraCue(colour - colour.mean() + says, 1 / (1 + (min(says, 0.0) / DARK_SCALE) ** 2) ** 2)

@@ -29,7 +29,7 @@ class WhitenedModel:
     roughness: Tensor  # (V,)
     faces: Tensor  # (F, 3)
     skin: Tensor  # (V,) 0..1, where a photo is compared with the model
-    bare: Tensor  # (V,) 0..1, skin without brows and lips
+    bare: Tensor  # (V,) 0..1, skin without brows and lips, and where no beard grows
     core: Tensor  # (V,) 0..1, skin that hair hardly ever covers
     inner: Tensor  # (V,) 0..1, eyeballs and the inside of the mouth
     eyes: Tensor  # (V,) 0..1, eyeballs
@@ -82,7 +82,7 @@ def whiten(model: FaceModel, device: str | torch.device) -> WhitenedModel:
     if skin is None:
         skin = np.ones(model.vertex_count, np.float32)
     bare = np.ones(model.vertex_count, np.float32)
-    for name in ("brows", "lips", "lids", "nostrils"):
+    for name in ("brows", "lips", "lids", "nostrils", "beard"):
         if name in model.regions:
             bare = bare * (1 - np.clip(model.regions[name], 0, 1))
     inner = np.zeros(model.vertex_count, np.float32)

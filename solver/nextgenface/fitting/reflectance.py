@@ -51,7 +51,8 @@ class ToneCurve:
         normal += torch.eye(len(normal)).to(normal) * (_RIDGE * normal.diagonal().mean())
         skin = (white.diffuse_mean * (1 - white.inner)[:, None])[None] * weight
         right = (basis * skin).sum(1)  # (A, 3)
-        self._directions = torch.linalg.solve(normal, right).T.contiguous()  # (3, A)
+        solved = torch.linalg.solve(normal.double(), right.double())
+        self._directions = solved.T.to(normal).contiguous()  # (3, A)
         melanin, blood = torch.tensor(_MELANIN), torch.tensor(_HAEMOGLOBIN)
         covariance = (
             _MELANIN_SD**2 * torch.outer(melanin, melanin)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
+from nextgenface.fitting.photoset import PhotoSet
 from nextgenface.fitting.scleras import (
     CAST_SD,
     DRAWN_DARK,
@@ -14,9 +18,14 @@ from nextgenface.fitting.scleras import (
     sclera_cue,
     unhidden,
 )
+from nextgenface.fitting.state import initial_state
+from nextgenface.geometry.rotations import matrix_to_euler
 from nextgenface.rendering.raster import rasterize
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+from tests.solver import small_face
+from tests.solver.small_face import quick_config, trimmed_model
+
+pytestmark = pytest.mark.usefixtures("one_thread", "coarse_shadows")
 
 
 def _eyes(gain: torch.Tensor, count: int = 40) -> tuple[torch.Tensor, ...]:
@@ -85,3 +94,32 @@ def test_faces_at_hidden_vertices_are_left_out() -> None:
     clear = unhidden(fragments, screen, depth)
     assert clear[fragments.face == 0].all() and clear[fragments.face == 2].all()
     assert (fragments.face == 1).any() and not clear[fragments.face == 1].any()
+
+
+def test_the_eyes_of_a_fit_tell_how_strong_its_light_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A photo of the model itself: right light needs little change, half the light a doubling more."""
+    monkeypatch.setattr(small_face, "SIZE", 384)  # eyes of a few hundred pixels
+    model = trimmed_model()
+    truth = small_face.example(model)
+    view = small_face.photograph(model, truth)
+    start = initial_state(model, [view], shared=False, seed=0, device="cpu")
+    known = replace(
+        start,
+        shape=(truth.shape * torch.as_tensor(model.shape_variance).sqrt())[None],
+        expression=(truth.expression * torch.as_tensor(model.expression_variance).sqrt())[None],
+        albedo=(truth.albedo * torch.as_tensor(model.diffuse_variance).sqrt())[None],
+        rotation=matrix_to_euler(truth.pose.rotation)[None],
+        translation=truth.pose.translation[None],
+    )
+    found = []
+    for factor in (1.0, 0.5):
+        state = replace(known, environment=(truth.environment * factor)[None])
+        problem = PhotoSet(model, [view], state, [0], quick_config())
+        problem.trace()
+        cue = problem.whites(0)
+        assert cue is not None
+        found.append(cue.log_gain)
+    # the model's whites are a little darker than clean sclera and shaded towards the lids
+    assert -0.7 < float(found[0].mean()) < 0.1
+    assert found[0].std() < 0.1
+    assert torch.allclose(found[1] - found[0], torch.full((3,), math.log(2.0)), atol=0.02)

@@ -267,10 +267,10 @@ class PhotoSet:
             weight=weight * strength,
             bare=weight * strength * part.interpolate(w.bare[:, None])[:, 0],
             log_level=self._log_level(self.photos[k]),
-            sclera=self._sclera_cue(k),
+            sclera=self.whites(k),
         )
 
-    def _sclera_cue(self, k: int) -> ScleraCue | None:
+    def whites(self, k: int) -> ScleraCue | None:
         """What the whites of the eyes in photo k say about its light, at the full resolution."""
         p, w = self.photos[k], self.white
         target, pose = p.targets[-1], self.pose(k, p.targets[-1])

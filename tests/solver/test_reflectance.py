@@ -37,7 +37,6 @@ def _samples(
     gloss = specular * torch.rand(count, 1, generator=g).expand(count, 3)
     photo = (w.colour(z) * diffuse + gloss) * (1.0 if gain is None else gain.exp())
     return ReflectanceSamples(
-        base=w.colour(torch.zeros_like(z)),
         mean=w.diffuse_mean,
         basis=w.diffuse.view(len(z), count, 3).permute(1, 2, 0),
         diffuse=diffuse,
@@ -109,7 +108,6 @@ def test_the_split_is_the_most_probable_one() -> None:
     photo = replace(
         _samples(torch.zeros(len(w.diffuse_sd)), specular=0.0, weight=500.0),
         mean=colour,
-        base=colour,
         basis=plain.diffuse.view(3, count, 3).permute(1, 2, 0),
         diffuse=torch.ones(count, 3),
         encoded=encode(colour * product.exp()),
@@ -213,7 +211,7 @@ def test_gloss_grows_when_the_photo_shines_more_and_stays_when_it_fits() -> None
     right = replace(right, sclera=ScleraCue(torch.zeros(3), 50.0))  # the light is known
     assert _gloss(right) == pytest.approx(1.0, abs=0.01)
     for factor in (0.7, 1.4):
-        shown = right.base * right.diffuse + factor * right.specular
+        shown = right.mean * right.diffuse + factor * right.specular
         photo = replace(right, encoded=encode(shown))
         assert _gloss(photo) == pytest.approx(factor, rel=0.1)
     # nothing known: back to the prior, a factor of 1 on the model's level

@@ -230,8 +230,9 @@ class PhotoSet:
         prior = self.config.weightAlbedoReg / DEFAULT_WEIGHT
         places = [self._places(k, p.targets[level]) for k, p in enumerate(self.photos)]
         samples = [self._reflectance_samples(k, *one) for k, one in enumerate(places)]
+        told = [replace(one, sclera=self.whites(k)) for k, one in enumerate(samples)]
         self.skin_colour, log_gloss, gains = solve_tone(
-            samples, self.skin_colour, self.tones, prior, self.gloss.log()
+            told, self.skin_colour, self.tones, prior, self.gloss.log()
         )
         self.gloss = log_gloss.exp().clamp(*GLOSS_RANGE)
         self.z_albedo = self.skin_colour.z(self.tones)
@@ -258,7 +259,6 @@ class PhotoSet:
             self.photos[k].trust * REFLECTANCE_PIXELS / (3 * weight.sum().clamp(min=1.0)) / PHOTO_SIGMA**2
         )
         return ReflectanceSamples(
-            base=part.interpolate(self.colour()),
             mean=part.interpolate(w.diffuse_mean),
             basis=basis,
             diffuse=drawing.diffuse_light,
@@ -267,7 +267,6 @@ class PhotoSet:
             weight=weight * strength,
             bare=weight * strength * part.interpolate(w.bare[:, None])[:, 0],
             log_level=self._log_level(self.photos[k]),
-            sclera=self.whites(k),
         )
 
     def whites(self, k: int) -> ScleraCue | None:

@@ -88,7 +88,6 @@ class ToneCurve:
 class ReflectanceSamples:
     """Samples of one photo (P): radiance = colour(z) * diffuse + specular."""
 
-    base: Tensor  # (P, 3) present base colour
     mean: Tensor  # (P, 3) mean base colour
     basis: Tensor  # (P, 3, A) per z-score
     diffuse: Tensor  # (P, 3) irradiance / pi
